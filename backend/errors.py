@@ -1,0 +1,62 @@
+"""Errors a user can cause or cure.
+
+    GlipLabelError
+    ├── UsageError            bad arguments                       exit 2, HTTP 400
+    │   └── LabelConfigError  labelling config that cannot serve  exit 2, HTTP 422
+    ├── ImageError            an image that cannot be had         exit 1, fails its task alone
+    │   └── FetchRefusedError forbidden address, host or path
+    ├── ModelError            weights that cannot be used         exit 1, HTTP 503
+    ├── StorageError          database that cannot be used        exit 1, HTTP 503
+    └── LabelStudioError      Label Studio away or refusing       exit 1, HTTP 502
+
+Each message is one line that names the thing (id, path, field) and the cure. The command line prints it without a
+traceback; the web handler answers it with its status and a request id.
+"""
+
+
+class GlipLabelError(Exception):
+    """Base of all our errors: ``status`` is the HTTP status, ``exit_code`` the command's."""
+
+    status = 500
+    exit_code = 1
+
+
+class UsageError(GlipLabelError):
+    """Arguments or a request that ask for something impossible."""
+
+    status = 400
+    exit_code = 2
+
+
+class LabelConfigError(UsageError):
+    """A labelling config without an image to look at or a control to fill."""
+
+    status = 422
+
+
+class ImageError(GlipLabelError):
+    """An image that is missing, too large, or no image."""
+
+    status = 422
+
+
+class FetchRefusedError(ImageError):
+    """An address, host or path that this service will not read."""
+
+
+class ModelError(GlipLabelError):
+    """Weights that are missing, damaged, or of another model."""
+
+    status = 503
+
+
+class StorageError(GlipLabelError):
+    """A database that is missing, read-only, or of another schema."""
+
+    status = 503
+
+
+class LabelStudioError(GlipLabelError):
+    """Label Studio is away, or refused what was asked."""
+
+    status = 502
