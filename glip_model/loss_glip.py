@@ -1,0 +1,138 @@
+"""The three training losses of GLIP: token alignment, centerness, box overlap.
+
+Shape letters: B images, A anchors, T tokens, N boxes, P positive anchors.
+Source: Li et al., "Grounded Language-Image Pre-training" (2022), with the constants of the official code.
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glip_model.assignment import Assignment, assign_anchors
+from glip_model.box_ops import box_centres, decode_boxes, encode_boxes, generalized_box_iou
+
+_FOCAL_POSITIVE_WEIGHT = 0.25
+_BOX_LOSS_WEIGHT = 2.0
+
+# GLIP trains anchors without a box towards the last of 256 token positions; shorter texts have none such.
+_NO_OBJECT_TEXT_LENGTH = 256
+
+
+class Target(TypedDict):
+    """What one image shows."""
+
+    boxes: Tensor  # (N, 4) xyxy in pixels of the network input; N may be 0
+    positive_map: Tensor  # (N, T), 1 where a token names the box, else 0
+
+
+def detection_losses(
+    token_logits: Tensor,
+    box_deltas: Tensor,
+    centerness: Tensor,
+    *,
+    anchors: Sequence[Tensor],
+    targets: Sequence[Target],
+    attention_mask: Tensor,
+) -> dict[str, Tensor]:
+    """Return the weighted losses, whose plain sum is to be minimised; finite also when no image has a box.
+
+    All of them are computed in float32 whatever the precision of the predictions.
+
+    Args:
+        token_logits: ``(B, A, T)``.
+        box_deltas: ``(B, A, 4)``.
+        centerness: ``(B, A)`` logits.
+        anchors: one ``(cells, 4)`` tensor per level.
+        targets: one per image.
+        attention_mask: ``(B, T)``, 1 at the tokens of the text and 0 at its padding.
+
+    Returns:
+        Scalars under "token", "centerness" and "box".
+
+    Raises:
+        ValueError: the targets do not fit the predictions.
+    """
+    _check_targets(targets, token_logits.shape)
+    boxes = torch.cat([target["boxes"] for target in targets]).to(centerness.device, torch.float32)  # (N, 4)
+    positive_map = torch.cat([target["positive_map"] for target in targets]).to(boxes)  # (N, T)
+    counts = torch.tensor([len(target["boxes"]) for target in targets], device=boxes.device)
+    box_image = torch.arange(len(targets), device=boxes.device).repeat_interleave(counts)
+    positives = assign_anchors(anchors, boxes, box_image, len(targets))
+    cells = (positives.image, positives.anchor)
+    num_positives = max(1, len(positives.box))
+
+    token_loss = _token_loss(token_logits, positives, positive_map, attention_mask)
+
+    positive_anchors = torch.cat(list(anchors))[positives.anchor]  # (P, 4)
+    wanted = decode_boxes(encode_boxes(boxes[positives.box], positive_anchors), positive_anchors)
+    wanted_centerness = centerness_targets(wanted, positive_anchors)
+    centerness_loss = F.binary_cross_entropy_with_logits(
+        centerness[cells].float(), wanted_centerness, reduction="sum"
+    )
+    found = decode_boxes(box_deltas[cells].float(), positive_anchors)
+    box_loss = (wanted_centerness * (1 - generalized_box_iou(found, wanted))).sum()
+    # Every target is above 0, so the floor acts only without any positive, where the sum above is 0 as well.
+    box_loss = box_loss / wanted_centerness.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return {
+        "token": token_loss / num_positives,
+        "centerness": centerness_loss / num_positives,
+        "box": _BOX_LOSS_WEIGHT * box_loss,
+    }
+
+
+def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the sigmoid focal loss per element, gamma 2, positives weighted 0.25 and negatives 0.75.
+
+    Args:
+        logits: any shape, float32.
+        targets: 0 or 1, broadcastable to the logits.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection" (2017).
+    """
+    wrong = logits * (1 - 2 * targets)  # the logit of the wrong answer
+    weight = (1 - _FOCAL_POSITIVE_WEIGHT) * (1 - targets) + _FOCAL_POSITIVE_WEIGHT * targets
+    return weight * wrong.sigmoid().square() * F.softplus(wrong)
+
+
+def centerness_targets(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
+    """Return in (0, 1] how central anchors ``(P, 4)`` lie in boxes ``(P, 4)`` around them, shape ``(P,)``.
+
+    Source: Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection" (2019).
+    """
+    centres = box_centres(anchors_xyxy)
+    before, after = centres - boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - centres
+    return (torch.minimum(before, after) / torch.maximum(before, after)).prod(dim=-1).sqrt()
+
+
+def _token_loss(
+    token_logits: Tensor, positives: Assignment, positive_map: Tensor, attention_mask: Tensor
+) -> Tensor:
+    """Return the focal loss summed over all anchors and all tokens of the text."""
+    logits = token_logits.float()
+    background = logits.new_zeros(logits.shape[-1])
+    if len(background) == _NO_OBJECT_TEXT_LENGTH:
+        background[-1] = 1
+    # Nearly all anchors are background: sum as if all were, then exchange the rows of the positive ones.
+    mask = attention_mask.to(logits)  # (B, T)
+    everywhere = (focal_loss(logits, background).sum(dim=1) * mask).sum()
+    rows = logits[positives.image, positives.anchor]  # (P, T)
+    exchange = focal_loss(rows, positive_map[positives.box]) - focal_loss(rows, background)
+    return everywhere + (exchange * mask[positives.image]).sum()
+
+
+def _check_targets(targets: Sequence[Target], logits_shape: torch.Size) -> None:
+    images, _, tokens = logits_shape
+    if len(targets) != images:
+        raise ValueError(f"{len(targets)} targets for {images} images")
+    for image, target in enumerate(targets):
+        boxes, positive_map = target["boxes"], target["positive_map"]
+        if boxes.shape != (len(boxes), 4):
+            raise ValueError(f"boxes of image {image} have shape {tuple(boxes.shape)}, not (N, 4)")
+        if positive_map.shape != (len(boxes), tokens):
+            raise ValueError(
+                f"positive_map of image {image} has shape {tuple(positive_map.shape)},"
+                f" not ({len(boxes)} boxes, {tokens} tokens)"
+            )
