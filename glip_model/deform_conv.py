@@ -1,0 +1,117 @@
+"""Modulated deformable 3 x 3 convolution over a whole feature pyramid, in plain torch (Deformable ConvNets v2, eq. 1).
+
+Shape letters: B images, M cells of all input levels, n output cells of all levels, C channels.
+Maps are rows, ``(B, M, C)``: levels one after the other, each row-major. A sample at a fractional place is a weighted
+sum of four rows, so a gather with weights (``embedding_bag``) does the sampling of all levels in one kernel, and one
+product with the ``(9 C, C_out)`` kernel does the convolution.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Output cells per step: their samples, 9 * C numbers each, stay in the processor's cache.
+CELLS = 1024
+
+LevelSizes = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class SamplingGrid:
+    """Where each output cell samples before offsets: all ``(n, 1)`` but ``kernel_y``, ``kernel_x`` ``(9,)``.
+
+    ``y`` and ``x`` are the cell's centre in its input level, in cells of that level; ``height`` and ``width`` are that
+    level's size and ``start`` the row at which it begins.
+    """
+
+    y: Tensor
+    x: Tensor
+    height: Tensor
+    width: Tensor
+    start: Tensor
+    kernel_y: Tensor
+    kernel_x: Tensor
+
+
+@lru_cache(maxsize=64)
+def sampling_grid(
+    output_sizes: LevelSizes, input_sizes: LevelSizes, starts: tuple[int, ...], stride: int, device: torch.device
+) -> SamplingGrid:
+    """Geometry of a 3 x 3 convolution with padding 1: output level i reads the input level of the same position.
+
+    Args:
+        output_sizes: (height, width) of each output level.
+        input_sizes: (height, width) of the level that each of them reads.
+        starts: first row of each of those input levels.
+        stride: input cells per output cell.
+        device: where the tensors live.
+    """
+    columns: list[list[Tensor]] = [[], [], [], [], []]
+    for (oh, ow), (h, w), start in zip(output_sizes, input_sizes, starts, strict=True):
+        y, x = torch.meshgrid(torch.arange(oh), torch.arange(ow), indexing="ij")
+        level = (y.flatten() * stride, x.flatten() * stride, *(torch.full((oh * ow,), v) for v in (h, w, start)))
+        for column, values in zip(columns, level, strict=True):
+            column.append(values)
+    y, x, height, width, first = (torch.cat(column).unsqueeze(1).to(device) for column in columns)
+    k = torch.arange(9, device=device)
+    return SamplingGrid(y.float(), x.float(), height, width, first, (k // 3 - 1).float(), (k % 3 - 1).float())
+
+
+def _corners(place: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Split fractional places ``(B, n, 9)`` into the two neighbours' indices and weights; weight 0 outside."""
+    low = place.floor()
+    share = place - low
+    indices, weights = [], []
+    for index, weight in ((low, 1 - share), (low + 1, share)):
+        inside = (index >= 0) & (index < size)
+        indices.append(torch.minimum(index.clamp(min=0), (size - 1).to(index.dtype)).to(torch.int32))
+        weights.append(weight * inside)
+    return indices, weights
+
+
+def sampling_table(offsets: Tensor, masks: Tensor, grid: SamplingGrid, num_rows: int) -> tuple[Tensor, Tensor]:
+    """Rows to gather and their weights for every output cell and kernel point.
+
+    Args:
+        offsets: ``(B, n, 18)``; kernel point k moves by (dy, dx) = channels 2k, 2k + 1, in input cells.
+        masks: ``(B, n, 9)``, factors of the samples.
+        grid: geometry of the n output cells.
+        num_rows: M, the rows of one image.
+
+    Returns:
+        int32 indices and weights, both ``(B * n * 9, 4)``.
+    """
+    offsets, masks = offsets.float(), masks.float()
+    rows, wy = _corners(grid.y + grid.kernel_y + offsets[..., 0::2], grid.height)  # (B, n, 9) each
+    columns, wx = _corners(grid.x + grid.kernel_x + offsets[..., 1::2], grid.width)
+    first = torch.arange(len(offsets), device=offsets.device, dtype=torch.int32).view(-1, 1, 1) * num_rows
+    begins = [(first + grid.start + row * grid.width).to(torch.int32) for row in rows]
+    wy = [weight * masks for weight in wy]
+    indices = torch.stack([begin + column for begin in begins for column in columns], -1)
+    weights = torch.stack([v * h for v in wy for h in wx], -1)
+    return indices.view(-1, 4), weights.view(-1, 4)
+
+
+def deform_conv(rows: Tensor, indices: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """Sample and multiply.
+
+    Args:
+        rows: ``(B, M, C)``.
+        indices, weights: of :func:`sampling_table`, ``(B * n * 9, 4)``.
+        kernel: ``(C_out, 9 * C)``, kernel point by kernel point.
+        bias: ``(C_out,)``.
+
+    Returns:
+        ``(B, n, C_out)``.
+    """
+    B, _, C = rows.shape
+    table, step = rows.reshape(-1, C), 9 * CELLS
+    weights = weights.to(rows.dtype)
+    outputs = []
+    for index, weight in zip(indices.split(step), weights.split(step), strict=True):
+        samples = F.embedding_bag(index, table, per_sample_weights=weight, mode="sum")  # (cells * 9, C)
+        outputs.append(F.linear(samples.view(-1, 9 * C), kernel, bias))
+    return torch.cat(outputs).view(B, -1, len(kernel))

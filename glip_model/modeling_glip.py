@@ -1,0 +1,272 @@
+"""GLIP: detection as phrase grounding (Grounded Language-Image Pre-training, CVPR 2022).
+
+Shape letters: B images, A anchors = cells of P3 to P7 (row-major, in that order, one anchor per cell), T tokens,
+C channels of the alignment space, D text width, N boxes. Sizes are (height, width).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BertModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from glip_model.anchors import grid_anchors
+from glip_model.backbone import FeaturePyramid, SwinBackbone, TransformersBackbone, WindowAttention
+from glip_model.configuration_glip import GlipConfig, GlipSwinConfig
+from glip_model.deform_conv import LevelSizes
+from glip_model.dyhead import DynamicConv, NormedDeformConv
+from glip_model.fusion import BidirectionalCrossAttention, Fusion, TextLayer, clamped
+from glip_model.loss_glip import detection_losses
+from glip_model.postprocess import Detections, PostprocessSettings, detect_boxes, label_scores, label_scores
+
+# Logit of tokens that are padding: no probability, and finite in fp16.
+NO_TOKEN = -50_000.0
+
+
+@dataclass
+class GlipOutput(ModelOutput):
+    """What the network says about every anchor.
+
+    Attributes:
+        loss: weighted sum of ``losses``, in training.
+        token_logits: ``(B, A, T)`` alignment of anchors and tokens before the sigmoid; padding has -50,000.
+        box_deltas: ``(B, A, 4)`` coded against the anchors (SPEC 7).
+        centerness: ``(B, A)`` before the sigmoid.
+        level_sizes: (height, width) of P3 to P7.
+        losses: ``token``, ``centerness`` and ``box``, weighted (SPEC 10); None without targets.
+    """
+
+    loss: Tensor | None = None
+    token_logits: Tensor | None = None
+    box_deltas: Tensor | None = None
+    centerness: Tensor | None = None
+    level_sizes: LevelSizes | None = None
+    losses: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """A caption behind the text encoder, reusable for any image: ``hidden (B, T, D)``, ``attention_mask (B, T)``."""
+
+    hidden: Tensor
+    attention_mask: Tensor
+
+
+class TowerBlock(nn.Module):
+    """Fusion, text layer, dynamic convolution; without early fusion the last alone."""
+
+    def __init__(self, config: GlipConfig) -> None:
+        super().__init__()
+        text_config = cast(Any, config.text_config)
+        self.fusion: Fusion | None = None
+        self.text_layer: TextLayer | None = None
+        if config.early_fusion:
+            attention = BidirectionalCrossAttention(
+                config.hidden_size,
+                text_config.hidden_size,
+                config.fusion_dim,
+                config.num_fusion_heads,
+                config.fusion_dropout,
+            )
+            self.fusion = Fusion(config.hidden_size, text_config.hidden_size, attention, 1 / config.num_blocks)
+            self.text_layer = TextLayer(text_config)
+        self.dynamic_conv = DynamicConv(config.hidden_size, config.group_norm_groups)
+
+    def forward(
+        self, image: Tensor, text: Tensor, attention_mask: Tensor, sizes: LevelSizes
+    ) -> tuple[Tensor, Tensor]:
+        """``(B, A, C)`` and ``(B, T, D)`` to the same shapes."""
+        if self.fusion is not None and self.text_layer is not None:
+            image, text = self.fusion(image, text, attention_mask)
+            text = self.text_layer(text, attention_mask)
+        return self.dynamic_conv(image, sizes), text
+
+
+class AlignmentHead(nn.Module):
+    """Region-word alignment, boxes and centerness of every cell (GLIP, eq. 3)."""
+
+    def __init__(self, channels: int, text_width: int, num_levels: int, prior_probability: float) -> None:
+        super().__init__()
+        self.box = nn.Linear(channels, 4)
+        self.centerness = nn.Linear(channels, 1)
+        self.level_scales = nn.Parameter(torch.ones(num_levels))
+        self.text_projection = nn.Linear(text_width, channels)
+        self.text_bias = nn.Parameter(torch.zeros(text_width))
+        self.prior_bias = nn.Parameter(torch.zeros(1))
+        self.log_scale = nn.Parameter(torch.zeros(1))
+        self.prior_probability = prior_probability
+
+    def forward(self, image: Tensor, text: Tensor, sizes: LevelSizes) -> tuple[Tensor, Tensor, Tensor]:
+        """``(B, A, C)`` and ``(B, T, D)`` to logits ``(B, A, T)``, deltas ``(B, A, 4)``, centerness ``(B, A)``."""
+        cells = torch.tensor([h * w for h, w in sizes], device=image.device)
+        scales = self.level_scales.repeat_interleave(cells).unsqueeze(-1)  # (A, 1)
+        words = F.normalize(text.float(), dim=-1, eps=1e-12)
+        # Official quirk: only the projection sees half of the normalised text, the bias sees all of it.
+        tokens = self.text_projection(words / 2) / self.log_scale.exp()  # (B, T, C)
+        bias = words @ self.text_bias + self.prior_bias  # (B, T)
+        logits = torch.baddbmm(bias.unsqueeze(1).to(image.dtype), image, tokens.to(image.dtype).transpose(1, 2))
+        return clamped(logits), self.box(image) * scales, self.centerness(image).squeeze(-1)
+
+
+class GlipPreTrainedModel(PreTrainedModel):
+    """Initialisation and the hooks of transformers."""
+
+    config_class = GlipConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            init.kaiming_uniform_(module.weight, a=1)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, NormedDeformConv):
+            init.normal_(module.weight, std=0.01)
+            init.zeros_(module.bias)
+            init.ones_(module.norm_weight)
+            init.zeros_(module.norm_bias)
+        elif isinstance(module, WindowAttention):
+            init.trunc_normal_(module.position_bias, std=0.02)
+        elif isinstance(module, Fusion):
+            scale = 1 / cast(GlipConfig, self.config).num_blocks
+            init.constant_(module.image_scale, scale)
+            init.constant_(module.text_scale, scale)
+        elif isinstance(module, AlignmentHead):
+            init.ones_(module.level_scales)
+            init.zeros_(module.text_bias)
+            init.zeros_(module.log_scale)
+            prior = module.prior_probability
+            init.constant_(module.prior_bias, math.log(prior / (1 - prior)))
+            init.normal_(module.box.weight, std=0.01)
+            init.normal_(module.centerness.weight, std=0.01)
+        if isinstance(module, DynamicConv):  # start as a plain convolution with equal attention
+            init.zeros_(module.offset.weight)
+            init.zeros_(module.offset.bias)
+            init.normal_(module.scale_attention.weight, std=0.01)
+
+
+class GlipForDetection(GlipPreTrainedModel):
+    """GLIP with early fusion (T, L) or without (A)."""
+
+    def __init__(self, config: GlipConfig) -> None:
+        super().__init__(config)
+        backbone_config, text_config = config.backbone_config, cast(Any, config.text_config)
+        own = isinstance(backbone_config, GlipSwinConfig)
+        self.backbone = SwinBackbone(cast(GlipSwinConfig, backbone_config)) if own else TransformersBackbone(config)
+        self.pyramid = FeaturePyramid(self.backbone.channels, config.hidden_size, config.drop_block_rate)
+        self.text_encoder = BertModel(text_config, add_pooling_layer=False)
+        self.tower = nn.ModuleList(TowerBlock(config) for _ in range(config.num_blocks))
+        self.head = AlignmentHead(config.hidden_size, text_config.hidden_size, 5, config.prior_probability)
+        self.post_init()
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextStates:
+        """Run the text encoder once for a caption: ``(B, T)`` ids and mask. B may be 1 for many images.
+
+        Positions that no caption of the batch uses are cut off: they are masked everywhere, so nothing else changes.
+        """
+        used = int((attention_mask.sum(0) > 0).sum())
+        ids, mask = input_ids[:, :used], attention_mask[:, :used]
+        hidden = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        return TextStates(hidden, mask)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        targets: Sequence[dict[str, Tensor]] | None = None,
+        text_states: TextStates | None = None,
+        **_: Any,
+    ) -> GlipOutput:
+        """Align every anchor with every token.
+
+        Args:
+            pixel_values: ``(B, 3, H, W)``, BGR 0-255 minus mean over standard deviation, padded right and bottom to
+                multiples of 32 after that.
+            input_ids: ``(B, T)``, or ``(1, T)`` for one caption over all images.
+            attention_mask: same shape, 1 for tokens; all ones when left out.
+            targets: per image ``boxes (N, 4)`` xyxy in input pixels and ``positive_map (N, T)``; adds the losses.
+            text_states: of :meth:`encode_text`, instead of ``input_ids``.
+
+        Raises:
+            ValueError: neither ``input_ids`` nor ``text_states``.
+        """
+        if text_states is None:
+            if input_ids is None:
+                raise ValueError("GLIP needs input_ids or text_states: there is nothing to look for")
+            text_states = self.encode_text(input_ids, torch.ones_like(input_ids) if attention_mask is None else attention_mask)
+        width = text_states.hidden.shape[1] if input_ids is None else input_ids.shape[1]
+        logits, deltas, centerness, sizes = self._align(pixel_values, text_states)
+        output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=sizes)
+        if targets is not None:
+            T = logits.shape[-1]
+            trimmed = [{**t, "positive_map": t["positive_map"][:, :T]} for t in targets]
+            output.losses = detection_losses(
+                logits,
+                deltas,
+                centerness,
+                anchors=grid_anchors(sizes, logits.device),
+                targets=trimmed,
+                attention_mask=text_states.attention_mask.expand(len(pixel_values), -1),
+            )
+            output.loss = torch.stack(list(output.losses.values())).sum()
+        output.token_logits = F.pad(logits, (0, width - logits.shape[-1]), value=NO_TOKEN)
+        return output
+
+    def _align(self, pixel_values: Tensor, states: TextStates) -> tuple[Tensor, Tensor, Tensor, LevelSizes]:
+        """Logits ``(B, A, T)`` of the tokens that exist, deltas, centerness and the level sizes."""
+        levels = self.pyramid(self.backbone(pixel_values))
+        sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
+        image = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)  # (B, A, C)
+        mask = states.attention_mask.expand(len(image), -1)
+        # Without early fusion the official code blanks the padding; fused text stays as the encoder left it.
+        hidden = states.hidden if self.config.early_fusion else states.hidden * states.attention_mask.unsqueeze(-1)
+        text = hidden.expand(len(image), -1, -1)
+        for block in self.tower:
+            image, text = block(image, text, mask, sizes)
+        return *self.head(image, text, sizes), sizes
+
+    @staticmethod
+    def postprocess(
+        output: GlipOutput,
+        label_tokens: Sequence[Sequence[int]],
+        image_sizes_hw: Sequence[tuple[int, int]],
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.6,
+        max_detections: int = 100,
+    ) -> list[Detections]:
+        """Boxes of each image, best score first (SPEC 8).
+
+        Args:
+            output: of :meth:`forward`.
+            label_tokens: token positions of each label.
+            image_sizes_hw: sizes of the images before padding; boxes are clipped to them and in their pixels.
+            score_threshold: on the label probability, before centerness.
+            nms_threshold: boxes of one label that overlap more are suppressed.
+            max_detections: most boxes per image.
+        """
+        sizes = cast(LevelSizes, output.level_sizes)
+        logits = cast(Tensor, output.token_logits)
+        return detect_boxes(
+            label_scores(logits, label_tokens),
+            cast(Tensor, output.box_deltas),
+            cast(Tensor, output.centerness),
+            anchors=grid_anchors(sizes, logits.device),
+            image_sizes_hw=image_sizes_hw,
+            settings=PostprocessSettings(score_threshold, nms_threshold, max_detections),
+        )
