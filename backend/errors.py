@@ -5,6 +5,7 @@
     │   └── LabelConfigError  labelling config that cannot serve  exit 2, HTTP 422
     ├── ImageError            an image that cannot be had         exit 1, fails its task alone
     │   └── FetchRefusedError forbidden address, host or path
+    ├── BusyError             not done in the time there was      exit 1, HTTP 503
     ├── ModelError            weights that cannot be used         exit 1, HTTP 503
     ├── StorageError          database that cannot be used        exit 1, HTTP 503
     └── LabelStudioError      Label Studio away or refusing       exit 1, HTTP 502
@@ -42,6 +43,12 @@ class ImageError(GlipLabelError):
 
 class FetchRefusedError(ImageError):
     """An address, host or path that this service will not read."""
+
+
+class BusyError(GlipLabelError):
+    """Work that did not fit into the time there was; asking again goes on where it stopped."""
+
+    status = 503
 
 
 class ModelError(GlipLabelError):

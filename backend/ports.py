@@ -49,10 +49,19 @@ class Predictions(Protocol):
     def add(self, project_id: int, query_key: str, prediction: Prediction) -> None: ...
 
 
+class Projects(Protocol):
+    """What Label Studio said about its projects; ``project`` is its unique name, ``ID.CREATED``."""
+
+    def score_threshold(self, project: str) -> float | None: ...
+
+    def set_score_threshold(self, project: str, value: float | None) -> None: ...
+
+
 class UnitOfWork(Protocol):
     """One transaction: nothing is kept unless ``commit`` is called."""
 
     predictions: Predictions
+    projects: Projects
 
     def __enter__(self) -> "UnitOfWork": ...
 

@@ -48,8 +48,8 @@ def box_iou(boxes_xyxy: Tensor, others_xyxy: Tensor, border: float = 0.0) -> Ten
 def generalized_box_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
     """Return the generalised overlap in (-1, 1] of boxes ``(N, 4)`` and ``(N, 4)`` in pairs, shape ``(N,)``.
 
-    Widths are plain differences. A first box with its corners in the wrong order, as an untrained network emits
-    it, has no area. Source: Rezatofighi et al., "Generalized Intersection over Union" (2019).
+    Widths are plain differences. A first box with its corners in the wrong order, as an untrained network can
+    emit, has no area. Source: Rezatofighi et al., "Generalized Intersection over Union" (2019).
     """
     low, high = boxes_xyxy[..., :2], torch.maximum(boxes_xyxy[..., :2], boxes_xyxy[..., 2:])
     boxes = torch.cat((low, high), dim=-1)
@@ -113,7 +113,7 @@ def nms(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, threshold: float) ->
     order = by_score[torch.argsort(labels[by_score], stable=True)]
     better, worse = _overlapping_pairs(boxes_xyxy[order], labels[order], threshold)
     # Pairs point from better to worse, so the greedy answer is the only fixed point of "kept means that no
-    # kept better box overlaps". Each round settles the boxes one step further down the longest chain of pairs.
+    # kept better box overlaps". Each round settles the boxes one step further down the chains of pairs.
     kept = torch.ones_like(order, dtype=torch.bool)
     while True:
         now = torch.ones_like(kept)
@@ -127,7 +127,7 @@ def nms(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, threshold: float) ->
 
 
 def _overlapping_pairs(boxes_xyxy: Tensor, labels: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return index pairs (i < j) that overlap within a label beyond the threshold, of boxes sorted by label."""
+    """Return index pairs (i < j) that overlap within a label beyond the threshold; needs sorted labels."""
     label_ends = torch.searchsorted(labels, labels, right=True).tolist()
     firsts, seconds = [labels.new_empty(0)], [labels.new_empty(0)]
     for start in range(0, len(boxes_xyxy), _NMS_ROWS):

@@ -26,8 +26,8 @@ class Detections:
 class PostprocessSettings:
     """What is kept.
 
-    ``score_threshold`` is compared with the label's probability alone. The reported score is the geometric mean
-    of probability and centerness.
+    ``score_threshold`` is compared with the label's probability alone. The reported score is the geometric
+    mean of probability and centerness.
     """
 
     score_threshold: float = 0.05

@@ -77,10 +77,11 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """All regions one model version proposed for one image, best score first."""
+    """All regions one model version proposed for one image, best score first; ``id`` is unique and stable."""
 
     task_id: int
     model_version: str
     width: int
     height: int
     regions: tuple[Region, ...]
+    id: str

@@ -1,0 +1,91 @@
+"""The command ``glip-label``: finds sub-commands lazily and turns every error into one line and an exit code."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from backend.errors import GlipLabelError
+
+INTERRUPTED = 130  # as shells report a process that SIGINT ended
+
+# Each command lives in backend/commands/NAME.py. The lines stand here so that `--help` imports none of them.
+COMMANDS = {
+    "prelabel": "Find boxes in pictures: COCO or Label Studio JSON, and drawings.",
+    "evaluate": "Average precision of a model on COCO annotations.",
+    "serve": "Run the service that Label Studio asks for predictions.",
+    "connect": "Register the service with a Label Studio project.",
+    "demo": "Start Label Studio and the service with a pre-annotated project.",
+    "weights": "List, fetch and convert model weights.",
+    "pretrain": "Train the bundled glip-nano from scratch.",
+    "db": "Upgrade and check the database.",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a sub-command only when it runs, so that ``--help`` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"backend.commands.{cmd_name}").command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"backend.commands.{cmd_name}.command is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="glip-label", prog_name="glip-label")
+def cli() -> None:
+    """Dataset annotation assistant: GLIP proposes boxes from class names, people correct them in Label Studio.
+
+    \b
+    Examples:
+      glip-label prelabel photos/ --labels "cat,dog" --out boxes.json --draw drawn/
+      glip-label serve
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    Args:
+        arguments: the words after ``glip-label``; those of this process when None.
+    """
+    try:
+        result = cli.main(args=arguments, prog_name="glip-label", standalone_mode=False)
+    except GlipLabelError as error:
+        return _complain(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        name = error.ctx.command_path if error.ctx else "glip-label"
+        return _complain(f"{error.format_message()} (see {name} --help)", error.exit_code)
+    except click.ClickException as error:
+        return _complain(error.format_message(), error.exit_code)
+    except click.Abort:
+        return _complain("interrupted", INTERRUPTED)
+    return result if isinstance(result, int) else 0
+
+
+def _complain(message: str, exit_code: int) -> int:
+    click.echo("glip-label: " + " ".join(message.split()), err=True)
+    return exit_code
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

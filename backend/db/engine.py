@@ -1,0 +1,53 @@
+"""Opening the database: SQLite (a file, write-ahead log) or PostgreSQL."""
+
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from backend.errors import StorageError
+
+
+def open_engine(url: str) -> Engine:
+    """Make the engine for a database URL; the folder of a SQLite file is made, the file itself on first use.
+
+    Raises:
+        StorageError: the URL is none, its driver is not installed, or its folder cannot be made.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+    except SQLAlchemyError as error:
+        raise StorageError(f"the database URL cannot be used: {_first_line(error)}") from error
+    except ImportError as error:
+        raise StorageError(f"the database URL needs a driver that is not installed: {error.name}") from error
+    except OSError as error:
+        raise StorageError(f"the folder of the database cannot be made: {error}") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def storage_error(engine: Engine, error: SQLAlchemyError) -> StorageError:
+    """Say in one line what the database refused; statements and parameters stay out of it."""
+    return StorageError(f"the database {engine.url.render_as_string(hide_password=True)} failed: {_first_line(error)}")
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(cause).strip().partition("\n")[0]
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # Readers and the writer do not block each other under WAL; a second writer waits instead of failing at once.
+    # A read-only file cannot change its journal: it stays as it is, and the first write says so.
+    connection.execute("PRAGMA busy_timeout = 10000")
+    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if "readonly" not in str(error):
+            raise

@@ -1,0 +1,112 @@
+"""One transaction over the stores, on SQLAlchemy."""
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from backend.db.engine import storage_error
+from backend.db.tables import PredictionRegionRow, PredictionRow, ProjectRow
+from backend.domain.geometry import Box
+from backend.domain.records import Prediction, Proposal, Region
+from backend.ports import Predictions, Projects
+
+
+class SqlPredictions:
+    """``ports.Predictions`` in tables."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def find(self, project_id: int, task_id: int, model_version: str, query_key: str) -> Prediction | None:
+        row = self._session.scalar(
+            select(PredictionRow).filter_by(
+                project_id=project_id, task_id=task_id, model_version=model_version, query_key=query_key
+            )
+        )
+        return None if row is None else _record(row)
+
+    def add(self, project_id: int, query_key: str, prediction: Prediction) -> None:
+        """Keep a prediction; the same one from another process is left as it stands."""
+        row = PredictionRow(
+            id=prediction.id,
+            project_id=project_id,
+            task_id=prediction.task_id,
+            model_version=prediction.model_version,
+            query_key=query_key,
+            width=prediction.width,
+            height=prediction.height,
+            regions=[_region_row(position, region) for position, region in enumerate(prediction.regions)],
+        )
+        try:
+            with self._session.begin_nested():
+                self._session.add(row)
+        except IntegrityError:
+            if self.find(project_id, prediction.task_id, prediction.model_version, query_key) is None:
+                raise
+
+
+class SqlProjects:
+    """``ports.Projects`` in tables."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def score_threshold(self, project: str) -> float | None:
+        row = self._session.get(ProjectRow, project)
+        return None if row is None else row.score_threshold
+
+    def set_score_threshold(self, project: str, value: float | None) -> None:
+        self._session.merge(ProjectRow(uid=project, score_threshold=value))
+
+
+class SqlUnitOfWork:
+    """``ports.UnitOfWork``: the transaction lasts as long as the ``with`` block.
+
+    Raises:
+        StorageError: instead of any SQLAlchemy error inside the block.
+    """
+
+    predictions: Predictions
+    projects: Projects
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> "SqlUnitOfWork":
+        self._session = Session(self._engine)
+        self.predictions = SqlPredictions(self._session)
+        self.projects = SqlProjects(self._session)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._session.close()
+        error = exc_info[1]
+        if isinstance(error, SQLAlchemyError):
+            raise storage_error(self._engine, error) from error
+
+    def commit(self) -> None:
+        self._session.commit()
+
+
+def _region_row(position: int, region: Region) -> PredictionRegionRow:
+    proposal = region.proposal
+    box = proposal.box
+    return PredictionRegionRow(
+        id=region.id,
+        position=position,
+        label=proposal.label,
+        prompt=proposal.prompt,
+        score=proposal.score,
+        x1=box.x1,
+        y1=box.y1,
+        x2=box.x2,
+        y2=box.y2,
+    )
+
+
+def _record(row: PredictionRow) -> Prediction:
+    regions = tuple(
+        Region(item.id, Proposal(Box(item.x1, item.y1, item.x2, item.y2), item.label, item.score, item.prompt))
+        for item in row.regions
+    )
+    return Prediction(row.task_id, row.model_version, row.width, row.height, regions, row.id)

@@ -1,0 +1,101 @@
+"""All that the environment decides, read once; every variable starts with ``GLIP_LABEL_``."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from backend.errors import UsageError
+
+PREFIX = "GLIP_LABEL_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the service and the commands run with. Secrets are left out of ``repr``.
+
+    Attributes:
+        home: folder of the database, the pulled models and the caches.
+        database_url: SQLAlchemy URL; a SQLite file in ``home`` by default.
+        model: name of a bundled or pulled model, or a folder.
+        device: torch device, or None for a GPU where there is one.
+        label_studio_url: where this service reaches Label Studio, with a sub-path where it has one.
+        label_studio_token: legacy token or personal access token; goes to ``label_studio_url`` only.
+        host, port: where the service listens.
+        basic_auth: user and password that every request must carry, or None.
+        image_hosts: hosts (``name`` or ``name:port``) that may have private addresses.
+        score_threshold: lowest score of a proposed box where a project does not say otherwise, in ``[0, 1]``.
+        predict_seconds: a batch stops after this long and answers what it has (Label Studio hangs up after 100).
+    """
+
+    home: Path
+    database_url: str = field(repr=False)
+    model: str = "glip-nano"
+    device: str | None = None
+    label_studio_url: str | None = None
+    label_studio_token: str | None = field(default=None, repr=False)
+    host: str = "127.0.0.1"
+    port: int = 9090
+    basic_auth: tuple[str, str] | None = field(default=None, repr=False)
+    image_hosts: frozenset[str] = frozenset()
+    score_threshold: float = 0.3
+    predict_seconds: float = 85.0
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read ``GLIP_LABEL_*`` from the given mapping, or from the process's environment.
+
+        Raises:
+            UsageError: a number is none or out of range, or one half of the basic auth pair is missing.
+        """
+        given = os.environ if environment is None else environment
+        values = {key.removeprefix(PREFIX): value for key, value in given.items() if key.startswith(PREFIX) and value}
+        home = Path(values["HOME"]).expanduser() if "HOME" in values else user_data_path("glip-label")
+        return cls(
+            home=home,
+            database_url=values.get("DATABASE_URL", f"sqlite:///{home.absolute() / 'glip-label.sqlite3'}"),
+            model=values.get("MODEL", "glip-nano"),
+            device=values.get("DEVICE"),
+            label_studio_url=_base_url(values.get("LABEL_STUDIO_URL")),
+            label_studio_token=values.get("LABEL_STUDIO_TOKEN"),
+            host=values.get("HOST", "127.0.0.1"),
+            port=int(_number(values, "PORT", 9090, 65535)),
+            basic_auth=_basic_auth(values),
+            image_hosts=frozenset(host.strip().lower() for host in values.get("IMAGE_HOSTS", "").split(",")) - {""},
+            score_threshold=_number(values, "SCORE_THRESHOLD", 0.3, 1.0),
+            predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),
+        )
+
+    @property
+    def models_folder(self) -> Path:
+        """Where pulled models live, one folder each."""
+        return self.home / "models"
+
+
+def _number(values: Mapping[str, str], name: str, default: float, largest: float) -> float:
+    try:
+        number = float(values.get(name, default))
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= largest:
+        raise UsageError(f"{PREFIX}{name} must be a number from 0 to {largest:g}, not {values[name]!r}")
+    return number
+
+
+def _base_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{PREFIX}LABEL_STUDIO_URL must start with http:// or https://, not {url!r}")
+    return url.rstrip("/")
+
+
+def _basic_auth(values: Mapping[str, str]) -> tuple[str, str] | None:
+    user, password = values.get("BASIC_AUTH_USER"), values.get("BASIC_AUTH_PASSWORD")
+    if user is None and password is None:
+        return None
+    if user is None or password is None:
+        raise UsageError(f"set both {PREFIX}BASIC_AUTH_USER and {PREFIX}BASIC_AUTH_PASSWORD, or neither")
+    return user, password

@@ -1,0 +1,56 @@
+"""One training sample: a picture, its boxes, and the text that names them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SEPARATOR = ". "
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture with named boxes.
+
+    Attributes:
+        rgb: ``(H, W, 3)`` uint8.
+        boxes_xyxy: ``(N, 4)`` float32 in pixels of ``rgb``, 0 <= x1 < x2 <= W.
+        names: for each box the names it answers to, most often one; all are in ``asked``.
+        asked: every name that was looked for; each thing in the picture that fits one of them has its box.
+    """
+
+    rgb: NDArray[np.uint8]
+    boxes_xyxy: NDArray[np.float32]
+    names: tuple[tuple[str, ...], ...]
+    asked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CaptionedSample:
+    """A picture whose boxes point at character spans ``[start, end)`` of one caption."""
+
+    rgb: NDArray[np.uint8]
+    boxes_xyxy: NDArray[np.float32]
+    caption: str
+    spans: tuple[tuple[Span, ...], ...]
+
+
+def joined_names(names: Sequence[str]) -> tuple[str, dict[str, Span]]:
+    """Join names as detection captions are joined, and say where each one stands."""
+    spans: dict[str, Span] = {}
+    at = 0
+    for name in names:
+        spans[name] = (at, at + len(name))
+        at += len(name) + len(SEPARATOR)
+    return SEPARATOR.join(names), spans
+
+
+def as_captioned(sample: Sample, rng: np.random.Generator) -> CaptionedSample:
+    """Turn a list of names into a caption, in random order."""
+    order = [sample.asked[i] for i in rng.permutation(len(sample.asked))]
+    caption, where = joined_names(order)
+    spans = tuple(tuple(where[name] for name in names) for names in sample.names)
+    return CaptionedSample(sample.rgb, sample.boxes_xyxy, caption, spans)

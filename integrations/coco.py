@@ -1,0 +1,195 @@
+"""COCO data sets and results, to and from records.
+
+A COCO box is ``[x, y, width, height]`` in pixels of the upright image. What we write is deterministic, with ids from 1
+and relative file names; boxes that a model proposed carry their ``score``, which COCO readers ignore in a data set.
+"""
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from backend.domain.geometry import Box
+from backend.errors import UsageError
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A label under the number COCO knows it by."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBox:
+    """One box of an image. ``score`` is None where a human drew it."""
+
+    box: Box
+    category_id: int
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One image and its boxes; ``file_name`` is relative to the folder of images, with forward slashes."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+    boxes: tuple[LabelledBox, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CocoDataset:
+    """What a COCO file says, without segmentations."""
+
+    categories: tuple[Category, ...]
+    images: tuple[LabelledImage, ...]
+
+
+def labels_to_categories(labels: Iterable[str]) -> tuple[Category, ...]:
+    """Number the labels from 1 in the order they come, each once."""
+    return tuple(Category(number, label) for number, label in enumerate(dict.fromkeys(labels), start=1))
+
+
+def dataset_to_coco(dataset: CocoDataset) -> dict[str, Any]:
+    """Turn a data set into the object of a COCO file; annotation ids run from 1 in the order of the boxes."""
+    boxes = [(image, box) for image in dataset.images for box in image.boxes]
+    return {
+        "images": [
+            {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
+            for image in dataset.images
+        ],
+        "annotations": [
+            _annotation_to_coco(number, image.id, box) for number, (image, box) in enumerate(boxes, start=1)
+        ],
+        "categories": [{"id": category.id, "name": category.name} for category in dataset.categories],
+    }
+
+
+def results_to_coco(images: Sequence[LabelledImage]) -> list[dict[str, Any]]:
+    """Turn scored boxes into COCO's results format, which ``pycocotools`` loads beside the true annotations.
+
+    Raises:
+        ValueError: a box has no score.
+    """
+    results = []
+    for image in images:
+        for labelled in image.boxes:
+            if labelled.score is None:
+                raise ValueError(f"a box of {image.file_name} has no score")
+            results.append(
+                {
+                    "image_id": image.id,
+                    "category_id": labelled.category_id,
+                    "bbox": _box_to_coco(labelled.box),
+                    "score": labelled.score,
+                }
+            )
+    return results
+
+
+def read_coco(path: Path) -> CocoDataset:
+    """Read a COCO file of boxes.
+
+    Raises:
+        UsageError: it cannot be read, is no JSON, or is not a COCO data set; the message names file and field.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise UsageError(f"{path} is no JSON file: {error}") from error
+    try:
+        return coco_to_dataset(document)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def coco_to_dataset(document: object) -> CocoDataset:
+    """Turn the object of a COCO file into records; images keep the file's order, boxes their order in it.
+
+    Raises:
+        UsageError: a part is missing or malformed, an id or a category name comes twice, or an annotation refers to
+            an image or a category that is not there.
+    """
+    if not isinstance(document, dict):
+        raise UsageError("not a COCO data set: it must be an object with images, annotations and categories")
+    categories = _parsed(document, "categories", _category)
+    images = _parsed(document, "images", _image)
+    annotations = _parsed(document, "annotations", lambda row: (int(row["image_id"]), _labelled_box(row)))
+    _refuse_twice("category id", [category.id for category in categories])
+    _refuse_twice("category name", [category.name for category in categories])
+    _refuse_twice("image id", [image.id for image in images])
+    boxes: dict[int, list[LabelledBox]] = {image.id: [] for image in images}
+    known = {category.id for category in categories}
+    for position, (image_id, labelled) in enumerate(annotations):
+        if image_id not in boxes:
+            raise UsageError(f"annotations[{position}] is of image {image_id}, which is not in images")
+        if labelled.category_id not in known:
+            category = labelled.category_id
+            raise UsageError(f"annotations[{position}] is of category {category}, which is not in categories")
+        boxes[image_id].append(labelled)
+    labelled_images = tuple(replace(image, boxes=tuple(boxes[image.id])) for image in images)
+    return CocoDataset(tuple(categories), labelled_images)
+
+
+def _parsed(
+    document: Mapping[str, Any], key: str, parse: Callable[[Mapping[str, Any]], Record]
+) -> list[Record]:
+    rows = document.get(key)
+    if not isinstance(rows, list):
+        raise UsageError(f"not a COCO data set: {key!r} must be a list")
+    records = []
+    for position, row in enumerate(rows):
+        try:
+            records.append(parse(row))
+        except KeyError as error:
+            raise UsageError(f"{key}[{position}] lacks {error}") from error
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{key}[{position}] is malformed: {error}") from error
+    return records
+
+
+def _category(row: Mapping[str, Any]) -> Category:
+    return Category(int(row["id"]), str(row["name"]))
+
+
+def _image(row: Mapping[str, Any]) -> LabelledImage:
+    return LabelledImage(int(row["id"]), str(row["file_name"]), int(row["width"]), int(row["height"]))
+
+
+def _labelled_box(row: Mapping[str, Any]) -> LabelledBox:
+    x, y, width, height = map(float, row["bbox"])
+    score = None if row.get("score") is None else float(row["score"])
+    return LabelledBox(Box(x, y, x + width, y + height), int(row["category_id"]), score)
+
+
+def _annotation_to_coco(number: int, image_id: int, labelled: LabelledBox) -> dict[str, Any]:
+    annotation = {
+        "id": number,
+        "image_id": image_id,
+        "category_id": labelled.category_id,
+        "bbox": _box_to_coco(labelled.box),
+        "area": round(labelled.box.area, 2),
+        "iscrowd": 0,
+    }
+    return annotation if labelled.score is None else {**annotation, "score": labelled.score}
+
+
+def _box_to_coco(box: Box) -> list[float]:
+    return [round(number, 2) for number in (box.x1, box.y1, box.width, box.height)]
+
+
+def _refuse_twice(what: str, values: Sequence[Hashable]) -> None:
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise UsageError(f"{what} {value!r} comes twice")
+        seen.add(value)
