@@ -1,4 +1,4 @@
-"""Registers the service as a project's ML backend; each way Label Studio refuses becomes one line with its cure.
+"""Registers the service as an ML backend; each way Label Studio refuses becomes one line with its cure.
 
 The backend row is titled with the model version: Label Studio asks for missing predictions only while the
 project's ``model_version`` equals a row's *title*, and orders tasks by score only where it equals the
@@ -20,7 +20,7 @@ from backend.errors import LabelStudioError
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The service as Label Studio is to reach it; ``basic_auth`` is (user, password) where it asks for one."""
+    """The service as Label Studio reaches it; ``basic_auth`` is (user, password) where it asks for one."""
 
     url: str
     basic_auth: tuple[str, str] | None = None
@@ -39,7 +39,7 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What ``connect`` left in Label Studio; ``remarks`` are lines about what a person should still look at."""
+    """What ``connect`` left in Label Studio; ``remarks`` are lines about what is still worth a look."""
 
     project_id: int
     backend_id: int
@@ -98,8 +98,8 @@ def _register(api: LabelStudio, project_id: int, backend: Backend, row: MlBacken
         for row in half_made:
             api.ml.delete(_id(row))
         raise LabelStudioError(
-            f"Label Studio accepted {backend.url} for predictions but refused its webhook: start Label Studio "
-            "with SSRF_PROTECTION_ENABLED=false beside ML_BLOCK_LOCAL_IP=false, then connect again"
+            f"Label Studio accepted {backend.url} for predictions but refused its webhook: start it with "
+            "SSRF_PROTECTION_ENABLED=false beside ML_BLOCK_LOCAL_IP=false, then connect again"
         ) from error
 
 
@@ -201,7 +201,7 @@ _REFUSALS = (
         400,
         "authentication parameters",
         "the backend at {url} refuses the user name and password: "
-        "give connect the same GLIP_LABEL_BASIC_AUTH as the backend has",
+        "give connect the same GLIP_LABEL_BASIC_AUTH_USER and GLIP_LABEL_BASIC_AUTH_PASSWORD as the backend has",
     ),
     (
         400,
@@ -217,8 +217,7 @@ _REFUSALS = (
     (
         400,
         "look like a valid ML backend",
-        "the backend at {url} refused /setup: check the project's labelling config "
-        "(the backend's log names the fault)",
+        "the backend at {url} refused /setup: check the project's labelling config (the backend's log names the fault)",
     ),
     (
         400,

@@ -1,8 +1,8 @@
 """A private Label Studio, headless and on loopback, for the demo and the end-to-end tests.
 
 Facts of Label Studio 1.23 that shape this module: the user's token is applied only when the user is first
-made, so it is kept beside the database; a busy port silently becomes the next one, so the port is chosen here;
-a backend on a loopback address is refused unless both address checks are switched off.
+made, so it is kept beside the database; a busy port silently becomes the next one, so the port is chosen
+here; a backend on a loopback address is refused unless both address checks are switched off.
 """
 
 import json

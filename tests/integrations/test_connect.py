@@ -1,0 +1,207 @@
+"""Connecting, against a Label Studio kept in memory that answers as recorded ones did."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from label_studio_sdk import LabelStudio
+
+from backend.errors import LabelStudioError
+from integrations.label_studio.connect import Backend, connect
+
+URL = "http://127.0.0.1:9090"
+WEBHOOK = URL + "/webhook"
+VERSION = "glip-nano"
+
+
+@dataclass
+class InMemoryLabelStudio:
+    """Keeps ML backend and webhook rows, and one project; ``refusal`` is its answer to a new ML backend."""
+
+    refusal: tuple[int, dict[str, Any]] | None = None
+    keeps_row_when_refusing: bool = False
+    backends: dict[int, dict[str, Any]] = field(default_factory=dict)
+    webhooks: dict[int, dict[str, Any]] = field(default_factory=dict)
+    project: dict[str, Any] = field(default_factory=lambda: {"id": 1, "model_version": ""})
+    ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def client(self) -> LabelStudio:
+        transport = httpx.MockTransport(self.answer)
+        http = httpx.Client(transport=transport)
+        return LabelStudio(base_url="http://ls", api_key="0" * 40, httpx_client=http)  # type: ignore[no-untyped-call]
+
+    def add_backend(self, url: str) -> dict[str, Any]:
+        number = next(self.ids)
+        row = {"id": number, "project": 1, "url": url, "title": "old", "model_version": VERSION}
+        self.backends[number] = row
+        return row
+
+    def add_webhook(self, url: str) -> dict[str, Any]:
+        number = next(self.ids)
+        row: dict[str, Any] = {"id": number, "project": 1, "url": url, "headers": {}}
+        self.webhooks[number] = row
+        return row
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        parts = [part for part in request.url.path.split("/") if part]
+        body = json.loads(request.content) if request.content else {}
+        if parts[:2] == ["api", "projects"]:
+            self.project |= body
+            return httpx.Response(200, json=self.project)
+        if parts[1] == "ml" and request.method == "POST":
+            return self._new_backend(body)
+        rows = self.backends if parts[1] == "ml" else self.webhooks
+        if len(parts) == 2 and request.method == "GET":
+            return httpx.Response(200, json=list(rows.values()))
+        row = self.add_webhook(body["url"]) if len(parts) == 2 else rows[int(parts[2])]
+        if request.method == "DELETE":
+            del rows[row["id"]]
+            return httpx.Response(204)
+        row |= body
+        return httpx.Response(200, json=row)
+
+    def _new_backend(self, body: dict[str, Any]) -> httpx.Response:
+        if self.refusal is None or self.keeps_row_when_refusing:
+            row = self.add_backend(body["url"])
+            row |= body
+        if self.refusal is not None:
+            return httpx.Response(self.refusal[0], json=self.refusal[1])
+        self.add_webhook(body["url"].rstrip("/") + "/webhook")
+        return httpx.Response(201, json=row)
+
+
+def test_a_new_backend_is_titled_with_its_version_and_chosen_for_live_predictions() -> None:
+    label_studio = InMemoryLabelStudio()
+
+    connection = connect(label_studio.client(), 1, Backend(URL))
+
+    row = label_studio.backends[connection.backend_id]
+    assert (connection.model_version, connection.created, connection.remarks) == (VERSION, True, ())
+    assert row["title"] == VERSION
+    assert row["is_interactive"] is True
+    assert label_studio.project["model_version"] == VERSION
+    assert label_studio.project["show_collab_predictions"] is True
+    assert [hook["url"] for hook in label_studio.webhooks.values()] == [WEBHOOK]
+
+
+def test_connecting_again_updates_the_row_instead_of_adding_one() -> None:
+    label_studio = InMemoryLabelStudio()
+    connect(label_studio.client(), 1, Backend(URL))
+
+    connection = connect(label_studio.client(), 1, Backend(URL + "/"))
+
+    assert connection.created is False
+    assert len(label_studio.backends) == 1
+    assert len(label_studio.webhooks) == 1
+
+
+def test_basic_auth_stands_on_the_webhook_too() -> None:
+    label_studio = InMemoryLabelStudio()
+
+    connect(label_studio.client(), 1, Backend(URL, ("user", "secret")))
+
+    (row,), (hook,) = label_studio.backends.values(), label_studio.webhooks.values()
+    assert row["auth_method"] == "BASIC_AUTH"
+    assert hook["headers"] == {"Authorization": "Basic dXNlcjpzZWNyZXQ="}
+
+
+def test_a_missing_webhook_is_made_and_doubled_ones_are_removed() -> None:
+    without, doubled = InMemoryLabelStudio(), InMemoryLabelStudio()
+    without.add_backend(URL)
+    doubled.add_backend(URL)
+    doubled.add_webhook(WEBHOOK)
+    doubled.add_webhook(WEBHOOK)
+
+    for label_studio in (without, doubled):
+        connect(label_studio.client(), 1, Backend(URL))
+        assert [hook["url"] for hook in label_studio.webhooks.values()] == [WEBHOOK]
+
+
+def test_another_backend_and_a_left_over_webhook_are_remarked() -> None:
+    label_studio = InMemoryLabelStudio()
+    other = label_studio.add_backend("http://other:9090")
+    label_studio.add_webhook("http://other:9090/webhook")
+    gone = label_studio.add_webhook("http://gone:9090/webhook")
+
+    remarks = connect(label_studio.client(), 1, Backend(URL)).remarks
+
+    assert len(remarks) == 2
+    assert f"ML backend {other['id']} (http://other:9090) is connected too" in remarks[0]
+    assert f"webhook {gone['id']} (http://gone:9090/webhook) belongs to no connected ML backend" in remarks[1]
+
+
+def test_replace_removes_other_backends_with_their_webhooks_only() -> None:
+    label_studio = InMemoryLabelStudio()
+    label_studio.add_backend("http://other:9090")
+    label_studio.add_webhook("http://other:9090/webhook")
+    label_studio.add_webhook("http://chat/notify")
+
+    connect(label_studio.client(), 1, Backend(URL), replace=True)
+
+    assert [row["url"] for row in label_studio.backends.values()] == [URL]
+    assert {hook["url"] for hook in label_studio.webhooks.values()} == {"http://chat/notify", WEBHOOK}
+
+
+def validation_error(text: str) -> dict[str, Any]:
+    return {"detail": "Validation error", "validation_errors": {"non_field_errors": [text]}}
+
+
+BLOCKED = {"detail": "URL resolves to a reserved network address (block: 127.0.0.0/8)"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "cure"),
+    [
+        (403, BLOCKED, "start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"),
+        (500, {"detail": "Can't resolve hostname glip"}, "cannot resolve the host of http://127.0.0.1:9090"),
+        (
+            400,
+            validation_error("Able to connect to ML Server, but authentication parameters were either not provided"),
+            "the same GLIP_LABEL_BASIC_AUTH_USER",
+        ),
+        (
+            400,
+            validation_error("Can't connect to ML backend http://127.0.0.1:9090, health check failed. Make sure"),
+            "gets no answer from http://127.0.0.1:9090",
+        ),
+        (
+            400,
+            validation_error("doesn't look like a valid ML backend. Reason: Read timed out. (read timeout=3.0)"),
+            "took over 3 s to answer /setup",
+        ),
+        (
+            400,
+            validation_error("it doesn't look like a valid ML backend. Reason: 422 Client Error"),
+            "check the project's labelling config",
+        ),
+    ],
+)
+def test_each_refusal_names_its_cure(status: int, body: dict[str, Any], cure: str) -> None:
+    label_studio = InMemoryLabelStudio(refusal=(status, body))
+
+    with pytest.raises(LabelStudioError) as caught:
+        connect(label_studio.client(), 1, Backend(URL))
+
+    assert cure in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_half_made_row_is_removed_and_its_cause_named() -> None:
+    label_studio = InMemoryLabelStudio(refusal=(403, BLOCKED), keeps_row_when_refusing=True)
+
+    with pytest.raises(LabelStudioError, match="SSRF_PROTECTION_ENABLED=false beside ML_BLOCK_LOCAL_IP=false"):
+        connect(label_studio.client(), 1, Backend(URL))
+
+    assert label_studio.backends == {}
+
+
+def test_a_backend_without_a_version_is_refused() -> None:
+    label_studio = InMemoryLabelStudio()
+    label_studio.add_backend(URL)["model_version"] = None
+
+    with pytest.raises(LabelStudioError, match="told no model version"):
+        connect(label_studio.client(), 1, Backend(URL))
