@@ -130,7 +130,7 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self._attend(self.norm1(x)))
-        return x + self.drop_path(self._transform(x))
+        return cast(Tensor, x + self.drop_path(self._transform(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
         _, H, W, _ = x.shape

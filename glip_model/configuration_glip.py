@@ -67,7 +67,7 @@ class GlipConfig(PreTrainedConfig):
             fields = dict(self.text_config or {})
             fields.pop("model_type", None)
             self.text_config = BertConfig(**fields)
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         if self.hidden_size % self.group_norm_groups:
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of {self.group_norm_groups} groups")
         if self.fusion_dim % self.num_fusion_heads:

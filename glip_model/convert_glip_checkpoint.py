@@ -1,7 +1,7 @@
 """Official GLIP checkpoints to ours: one table of names, checked both ways.
 
-Names on the left are those of ``microsoft/GLIP`` checkpoints without ``module.`` (SPEC 2). A checkpoint converts only if
-every key is known, present, and of the expected shape.
+Names on the left are those of ``microsoft/GLIP`` checkpoints without ``module.``. A checkpoint converts only if every
+key is known, present, and of the expected shape.
 """
 
 import re
@@ -137,8 +137,8 @@ def _to_our_layout(name: str, tensor: Tensor) -> Tensor:
     """1 x 1 convolutions of ours are linear layers; deformable kernels are stored kernel point by kernel point."""
     if re.search(r"dynamic_conv\.(coarser|same|finer)\.weight$", name):
         return tensor.permute(0, 2, 3, 1).flatten(1)  # (C_out, C, 3, 3) -> (C_out, 9 C)
-    if re.search(r"(head\.(box|centerness)|scale_attention|relu_squeeze|relu_expand)\.weight$", name) and tensor.dim() == 4:
-        return tensor.flatten(1)
+    if re.search(r"(head\.(box|centerness)|scale_attention)\.weight$", name):
+        return tensor.flatten(1)  # (C_out, C, 1, 1) -> (C_out, C)
     return tensor
 
 

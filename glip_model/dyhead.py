@@ -99,7 +99,6 @@ class DynamicConv(nn.Module):
 
     def _convolve(self, x: Tensor, sizes: LevelSizes, cells: list[int]) -> tuple[tuple[Tensor, ...], ...]:
         """The three convolutions of all levels: of the level itself, the finer one (stride 2), the coarser one."""
-        B, M, C = x.shape
         maps = [
             self.offset(level.transpose(1, 2).unflatten(2, size))  # (B, 27, h, w)
             for level, size in zip(x.split(cells, 1), sizes, strict=True)
@@ -119,7 +118,7 @@ class DynamicConv(nn.Module):
         )
         results = []
         for conv, offset, mask, geometry in plans:
-            indices, weights = sampling_table(offset, mask, sampling_grid(*geometry, x.device), M)
+            indices, weights = sampling_table(offset, mask, sampling_grid(*geometry, x.device), x.shape[1])
             out = deform_conv(x, indices, weights, conv.weight, conv.bias)
             results.append(out.split(cells if conv is self.same else cells[1:], 1))
         return tuple(results)

@@ -40,7 +40,7 @@ class BidirectionalCrossAttention(nn.Module):
         return x.view(B, T, self.num_heads, E // self.num_heads).transpose(1, 2)  # (B, H, T, d)
 
     def _head_weights(self, linear: nn.Linear) -> Tensor:
-        return linear.weight.unflatten(0, (self.num_heads, -1))  # (H, d, C)
+        return linear.weight.view(self.num_heads, -1, linear.in_features)  # (H, d, C)
 
     def forward(self, image: Tensor, text: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return what each side learns from the other.
@@ -58,7 +58,8 @@ class BidirectionalCrossAttention(nn.Module):
         keys = self._per_head(self.key(text)) * (self.query.out_features // H) ** -0.5
         queries_of_keys = (keys @ self._head_weights(self.query)).flatten(1, 2)  # (B, H T, C)
         shift = (keys @ self.query.bias.view(H, -1, 1)).view(B, 1, H * T)
-        values = self._per_head(self.text_value(text)) @ self.image_out.weight.view(-1, H, keys.shape[-1]).permute(1, 2, 0)
+        out_weights = self.image_out.weight.unflatten(1, (H, -1)).permute(1, 2, 0)  # (H, d, C)
+        values = (self._per_head(self.text_value(text)) @ out_weights).flatten(1, 2)  # (B, H T, C)
         no_pads = ((attention_mask == 0) * -9e15)[:, None, None, :]  # (B, 1, 1, T)
 
         updates = []
@@ -67,7 +68,7 @@ class BidirectionalCrossAttention(nn.Module):
         for cells in image.split(CELLS, dim=1):
             scores = clamped(torch.baddbmm(shift, cells, queries_of_keys.transpose(1, 2)).float())  # (B, m, H T)
             to_text = (scores.unflatten(-1, (H, T)) + no_pads).softmax(-1).flatten(2)
-            updates.append(torch.baddbmm(self.image_out.bias, self.dropout(to_text).to(cells.dtype), values.flatten(1, 2)))
+            updates.append(torch.baddbmm(self.image_out.bias, self.dropout(to_text).to(cells.dtype), values))
             # Softmax over all cells with a running maximum: no (M, H T) tensor is kept.
             higher = torch.maximum(peak, scores.detach().amax(1, keepdim=True))
             shrink, peak = (peak - higher).exp(), higher

@@ -5,7 +5,7 @@ C channels of the alignment space, D text width, N boxes. Sizes are (height, wid
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from glip_model.anchors import grid_anchors
 from glip_model.backbone import FeaturePyramid, SwinBackbone, TransformersBackbone, WindowAttention
@@ -23,7 +23,7 @@ from glip_model.deform_conv import LevelSizes
 from glip_model.dyhead import DynamicConv, NormedDeformConv
 from glip_model.fusion import BidirectionalCrossAttention, Fusion, TextLayer, clamped
 from glip_model.loss_glip import detection_losses
-from glip_model.postprocess import Detections, PostprocessSettings, detect_boxes, label_scores, label_scores
+from glip_model.postprocess import Detections, PostprocessSettings, detect_boxes, label_scores
 
 # Logit of tokens that are padding: no probability, and finite in fp16.
 NO_TOKEN = -50_000.0
@@ -78,9 +78,7 @@ class TowerBlock(nn.Module):
             self.text_layer = TextLayer(text_config)
         self.dynamic_conv = DynamicConv(config.hidden_size, config.group_norm_groups)
 
-    def forward(
-        self, image: Tensor, text: Tensor, attention_mask: Tensor, sizes: LevelSizes
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, text: Tensor, attention_mask: Tensor, sizes: LevelSizes) -> tuple[Tensor, Tensor]:
         """``(B, A, C)`` and ``(B, T, D)`` to the same shapes."""
         if self.fusion is not None and self.text_layer is not None:
             image, text = self.fusion(image, text, attention_mask)
@@ -120,7 +118,7 @@ class GlipPreTrainedModel(PreTrainedModel):
     config_class = GlipConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012 - as the base class types it
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -132,9 +130,9 @@ class GlipPreTrainedModel(PreTrainedModel):
             init.kaiming_uniform_(module.weight, a=1)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+        elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
-            init.zeros_(module.bias)
+            init.zeros_(cast(Tensor, module.bias))
         elif isinstance(module, NormedDeformConv):
             init.normal_(module.weight, std=0.01)
             init.zeros_(module.bias)
@@ -172,7 +170,7 @@ class GlipForDetection(GlipPreTrainedModel):
         self.text_encoder = BertModel(text_config, add_pooling_layer=False)
         self.tower = nn.ModuleList(TowerBlock(config) for _ in range(config.num_blocks))
         self.head = AlignmentHead(config.hidden_size, text_config.hidden_size, 5, config.prior_probability)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextStates:
         """Run the text encoder once for a caption: ``(B, T)`` ids and mask. B may be 1 for many images.
@@ -189,7 +187,7 @@ class GlipForDetection(GlipPreTrainedModel):
         pixel_values: Tensor,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        targets: Sequence[dict[str, Tensor]] | None = None,
+        targets: Sequence[Mapping[str, Tensor]] | None = None,
         text_states: TextStates | None = None,
         **_: Any,
     ) -> GlipOutput:
@@ -209,13 +207,14 @@ class GlipForDetection(GlipPreTrainedModel):
         if text_states is None:
             if input_ids is None:
                 raise ValueError("GLIP needs input_ids or text_states: there is nothing to look for")
-            text_states = self.encode_text(input_ids, torch.ones_like(input_ids) if attention_mask is None else attention_mask)
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            text_states = self.encode_text(input_ids, mask)
         width = text_states.hidden.shape[1] if input_ids is None else input_ids.shape[1]
         logits, deltas, centerness, sizes = self._align(pixel_values, text_states)
         output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=sizes)
         if targets is not None:
             T = logits.shape[-1]
-            trimmed = [{**t, "positive_map": t["positive_map"][:, :T]} for t in targets]
+            trimmed = [{**target, "positive_map": target["positive_map"][:, :T]} for target in targets]
             output.losses = detection_losses(
                 logits,
                 deltas,
