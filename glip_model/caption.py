@@ -115,20 +115,17 @@ def plan_captions(
         CaptionError: there is no label, a name is empty, has no token the model knows or is too long for a
             caption, or two labels come out as the same tokens.
     """
-    read = list(_read_prompts(tokenizer, prompts))
-    if not read:
+    distinct = _distinct(_read_prompts(tokenizer, prompts))
+    if not distinct:
         raise CaptionError("no names: give at least one label to look for")
-    _refuse_equal(read)
     separator = len(_own_ids(tokenizer, SEPARATOR))
     captions = []
     chunk: list[_Prompt] = []
     length = 0
-    for prompt in _without_repeats(read):
+    for prompt in distinct:
         needed = len(prompt.text_ids)
         if needed + 2 > max_tokens:
-            raise CaptionError(
-                f"name {_short(prompt.words)} has {needed} tokens, a caption holds {max_tokens - 2}"
-            )
+            raise CaptionError(f"name {_short(prompt.words)} has {needed} tokens, a caption holds {max_tokens - 2}")
         if chunk and (length + separator + needed + 2 > max_tokens or len(chunk) == max_prompts):
             captions.append(_join(tokenizer, chunk))
             chunk, length = [], 0
@@ -148,9 +145,7 @@ def caption_from_names(
     """
     captions = plan_captions(tokenizer, [[name] for name in names], max_tokens=max_tokens)
     if len(captions) > 1:
-        raise CaptionError(
-            f"{len(names)} names do not fit into one caption of {max_tokens} tokens: give fewer"
-        )
+        raise CaptionError(f"{len(names)} names do not fit into one caption of {max_tokens} tokens: give fewer")
     return captions[0]
 
 
@@ -177,14 +172,11 @@ def caption_from_sentence(
         raise CaptionError(f"no phrase is marked in {_short(sentence.text)}")
     for start, end in sentence.spans:
         if not 0 <= start < end <= len(sentence.text):
-            raise CaptionError(
-                f"characters {start} to {end} lie outside the sentence {_short(sentence.text)}"
-            )
+            raise CaptionError(f"characters {start} to {end} lie outside the sentence {_short(sentence.text)}")
     input_ids, label_tokens = tokens_of_spans(tokenizer, sentence.text, sentence.spans)
     if len(input_ids) > max_tokens:
         raise CaptionError(
-            f"the sentence {_short(sentence.text)} has {len(input_ids) - 2} tokens, "
-            f"a caption holds {max_tokens - 2}"
+            f"the sentence {_short(sentence.text)} has {len(input_ids) - 2} tokens, a caption holds {max_tokens - 2}"
         )
     for phrase, tokens in zip(sentence.phrases, label_tokens, strict=True):
         _refuse_unknown(tokenizer, phrase, [input_ids[i] for i in tokens])
@@ -223,9 +215,7 @@ def positive_map(
     return wanted
 
 
-def _read_prompts(
-    tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[str]]
-) -> Iterator[_Prompt]:
+def _read_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[str]]) -> Iterator[_Prompt]:
     for owner, alternatives in enumerate(prompts):
         if not alternatives:
             raise CaptionError(f"label {owner + 1} has no prompt: give it words to be asked with")
@@ -249,12 +239,12 @@ def _own_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]
 def _refuse_unknown(tokenizer: "PreTrainedTokenizerBase", words: str, ids: Sequence[int]) -> None:
     if all(token == tokenizer.unk_token_id for token in ids):
         raise CaptionError(
-            f"name {_short(words)} has no token in the model's vocabulary: "
-            "give it a prompt in words the model knows"
+            f"name {_short(words)} has no token in the model's vocabulary: give it a prompt in words the model knows"
         )
 
 
-def _refuse_equal(prompts: Sequence[_Prompt]) -> None:
+def _distinct(prompts: Iterator[_Prompt]) -> list[_Prompt]:
+    """Drop what one label asks twice, and refuse what two labels ask."""
     seen: dict[object, _Prompt] = {}
     for prompt in prompts:
         other = seen.setdefault(prompt.identity, prompt)
@@ -263,11 +253,7 @@ def _refuse_equal(prompts: Sequence[_Prompt]) -> None:
                 f"names {_short(other.words)} and {_short(prompt.words)} are the same tokens to the model: "
                 "give one of them another prompt"
             )
-
-
-def _without_repeats(prompts: Sequence[_Prompt]) -> list[_Prompt]:
-    """Drop what one label asks twice; between labels `_refuse_equal` has refused it."""
-    return list({prompt.identity: prompt for prompt in reversed(prompts)}.values())[::-1]
+    return list(seen.values())
 
 
 def _join(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[_Prompt]) -> Caption:

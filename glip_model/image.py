@@ -133,7 +133,7 @@ def to_rgb_array(image: Image.Image) -> NDArray[np.uint8]:
     Transparent pixels are shown on white, as a browser shows them; 16 bits are cut to the upper 8; other
     greyscale ranges (32-bit integers, floats) are stretched to 0..255.
     """
-    upright = _UPRIGHT.get(_orientation(image))
+    upright = _upright(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -229,14 +229,12 @@ def _check_size(image: Image.Image, name: str, limits: ImageLimits) -> None:
     if max(width, height) > limits.max_side:
         raise ImageDecodeError(f"{name}: {width} x {height} pixels, a side may have {limits.max_side:,}")
     if width * height > limits.max_pixels:
-        raise ImageDecodeError(
-            f"{name}: {width} x {height} pixels, at most {limits.max_pixels:,} are decoded"
-        )
+        raise ImageDecodeError(f"{name}: {width} x {height} pixels, at most {limits.max_pixels:,} are decoded")
 
 
-def _orientation(image: Image.Image) -> object:
+def _upright(image: Image.Image) -> Image.Transpose | None:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation)
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DAMAGE:  # broken metadata does not spoil the pixels
         return None
 

@@ -1,0 +1,141 @@
+"""COCO's box measures, overall and per class.
+
+Ground truth is a COCO data set (``images``, ``annotations``, ``categories``); results are COCO results
+(``image_id``, ``category_id``, ``bbox``, ``score``). Boxes are ``[x, y, width, height]`` in pixels.
+"""
+
+import contextlib
+import copy
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """Average precision of one class in ``[0, 1]``; ``None`` where the ground truth has no box of it."""
+
+    category_id: int
+    name: str
+    boxes: int
+    ap: float | None
+    ap50: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionScores:
+    """COCO's measures in ``[0, 1]``; ``None`` where there is nothing to measure.
+
+    ``ap`` is averaged over the overlaps 0.50 to 0.95, ``ap50`` and ``ap75`` are at one; small, medium and large are
+    areas below 32², below 96² and above; ``ar`` is the recall with at most 100 boxes per image.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar: float | None
+    images: int
+    classes: tuple[ClassScore, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for ``json.dumps``, keys as the fields."""
+        return asdict(self)
+
+
+def evaluate_detections(
+    ground_truth: Mapping[str, Any] | Path, results: Sequence[Mapping[str, Any]]
+) -> DetectionScores:
+    """Measure detections against a COCO data set; images without results count as searched in vain.
+
+    Args:
+        ground_truth: the data set, or the path of its JSON file.
+        results: detections in any order; there may be none.
+
+    Raises:
+        ValueError: the ground truth is no COCO data set, or a result names an image that it lacks.
+    """
+    data = _data_set(ground_truth)
+    known = {image["id"] for image in data["images"]}
+    for result in results:
+        if result["image_id"] not in known:
+            raise ValueError(f"image {result['image_id']} of the results is not in the ground truth")
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its steps there
+        truth = COCO()
+        truth.dataset = data
+        truth.createIndex()
+        found = COCO()
+        found.dataset = {**data, "annotations": _as_annotations(results)}
+        found.createIndex()
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"]  # (overlaps, recalls, classes, areas, limits)
+    recall = evaluation.eval["recall"]  # (overlaps, classes, areas, limits)
+    return DetectionScores(
+        ap=_mean(precision[..., 0, -1]),
+        ap50=_mean(precision[0, ..., 0, -1]),
+        ap75=_mean(precision[5, ..., 0, -1]),
+        ap_small=_mean(precision[..., 1, -1]),
+        ap_medium=_mean(precision[..., 2, -1]),
+        ap_large=_mean(precision[..., 3, -1]),
+        ar=_mean(recall[..., 0, -1]),
+        images=len(known),
+        classes=tuple(
+            ClassScore(
+                category_id=category_id,
+                name=truth.cats[category_id]["name"],
+                boxes=len(truth.getAnnIds(catIds=[category_id], iscrowd=False)),
+                ap=_mean(precision[:, :, index, 0, -1]),
+                ap50=_mean(precision[0, :, index, 0, -1]),
+            )
+            for index, category_id in enumerate(evaluation.params.catIds)
+        ),
+    )
+
+
+def _data_set(ground_truth: Mapping[str, Any] | Path) -> dict[str, Any]:
+    name = "the ground truth"
+    if isinstance(ground_truth, Path):
+        name = str(ground_truth)
+        try:
+            ground_truth = json.loads(ground_truth.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{name}: cannot be read as COCO JSON ({error})") from error
+    if not isinstance(ground_truth, Mapping):
+        raise ValueError(f"{name}: not a COCO data set")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(ground_truth.get(key), list):
+            raise ValueError(f"{name}: not a COCO data set, it has no list {key!r}")
+    data = copy.deepcopy(dict(ground_truth))  # pycocotools writes into the annotations
+    for number, annotation in enumerate(data["annotations"], start=1):
+        if not {"image_id", "category_id"} <= annotation.keys() or len(annotation.get("bbox", ())) != 4:
+            raise ValueError(f"{name}: annotation {annotation.get('id', number)} lacks image_id, category_id or bbox")
+        # pycocotools takes id 0 for "unmatched" and needs what many exporters leave out.
+        annotation["id"] = number
+        annotation.setdefault("iscrowd", 0)
+        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+    return data
+
+
+def _as_annotations(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+        for number, result in enumerate(results, start=1)
+    ]
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    """Average what was measured; pycocotools writes -1 where a class has no boxes of that size."""
+    measured = values[values > -1]
+    return float(measured.mean()) if measured.size else None
