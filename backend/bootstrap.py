@@ -1,0 +1,79 @@
+"""The one place that picks implementations for the ports."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from backend.db.engine import open_engine
+from backend.db.schema import prepare
+from backend.db.unit_of_work import SqlUnitOfWork
+from backend.model_folders import DEMO_MODEL, DEMO_REMARK, find_model
+from backend.pictures import decode_picture
+from backend.ports import Detector, UnitOfWork
+from backend.services.predict import Predict, PredictLimits
+from backend.settings import Settings
+from integrations.label_studio.client import LabelStudioCredentials
+from integrations.label_studio.images import LabelStudioSite, TaskImages
+
+if TYPE_CHECKING:
+    from backend.detector import GlipModelDetector
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The service's parts, ready to be put behind a web server.
+
+    Attributes:
+        model_state: tells ``idle``, ``loading``, ``ready`` or ``failed``.
+        model_remark: a line that users should know about the model, or None.
+        basic_auth: user and password that every request must carry, or None.
+    """
+
+    detector: Detector
+    predict: Predict
+    unit_of_work: Callable[[], UnitOfWork]
+    model_state: Callable[[], str]
+    model_remark: str | None = None
+    basic_auth: tuple[str, str] | None = None
+
+
+def build_detector(settings: Settings) -> "GlipModelDetector":
+    """Find the configured model; its weights are loaded on first use.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    from backend.detector import GlipModelDetector  # takes seconds: torch and transformers
+
+    folder = find_model(settings.model, settings.models_folder)
+    return GlipModelDetector(folder, settings.home / "versions.json", settings.device)
+
+
+def build_backend(settings: Settings, detector: "GlipModelDetector") -> Backend:
+    """Put the service together; an empty database gets its tables.
+
+    Raises:
+        StorageError: the database cannot be used, or needs an upgrade.
+    """
+    engine = open_engine(settings.database_url)
+    prepare(engine)
+    unit_of_work = partial(SqlUnitOfWork, engine)
+    limits = PredictLimits(score_threshold=settings.score_threshold, seconds=settings.predict_seconds)
+    return Backend(
+        detector=detector,
+        predict=Predict(detector, build_images(settings), unit_of_work, limits),
+        unit_of_work=unit_of_work,
+        model_state=lambda: detector.state,
+        model_remark=DEMO_REMARK if settings.model == DEMO_MODEL else None,
+        basic_auth=settings.basic_auth,
+    )
+
+
+def build_images(settings: Settings) -> TaskImages:
+    """Make the fetcher of tasks' pictures."""
+    site = None
+    if settings.label_studio_url is not None:
+        credentials = LabelStudioCredentials(settings.label_studio_url, settings.label_studio_token)
+        site = LabelStudioSite(settings.label_studio_url, credentials.header)
+    return TaskImages(decode_picture, site, settings.image_hosts)

@@ -1,0 +1,68 @@
+"""``glip-label serve``: the service beside Label Studio."""
+
+import errno
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Thread
+
+import click
+
+from backend.errors import GlipLabelError, UsageError
+
+log = logging.getLogger("glip_label.serve")
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; 0.0.0.0 for all.  [default: GLIP_LABEL_HOST or 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: GLIP_LABEL_PORT or 9090]")
+@click.option("--model", help="Model by name, or its folder.  [default: GLIP_LABEL_MODEL or glip-nano]")
+def command(host: str | None, port: int | None, model: str | None) -> None:
+    """Run the service that Label Studio asks for predictions.
+
+    Set GLIP_LABEL_LABEL_STUDIO_URL and GLIP_LABEL_LABEL_STUDIO_TOKEN so that it can get the tasks' images.
+
+    \b
+    Example:
+      glip-label serve --port 9090
+    """
+    from waitress import create_server
+
+    from backend.bootstrap import build_backend, build_detector
+    from backend.settings import Settings
+    from backend.web.app import MAX_BODY, create_app
+
+    settings = Settings.from_env()
+    settings = replace(
+        settings,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        model=model or settings.model,
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    detector = build_detector(settings)
+    backend = build_backend(settings, detector)
+    version = detector.version
+    try:
+        server = create_server(
+            create_app(backend), host=settings.host, port=settings.port, threads=8, max_request_body_size=MAX_BODY
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(f"port {settings.port} is in use: choose another with --port") from error
+        raise UsageError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # waitress ends cleanly on KeyboardInterrupt
+    Thread(target=_warm_up, args=(detector.load,), name="load model", daemon=True).start()
+    click.echo(f"glip-label serves {version} on http://{settings.host}:{server.effective_port}")
+    if backend.model_remark is not None:
+        click.echo(backend.model_remark)
+    server.run()
+
+
+def _warm_up(load: Callable[[], None]) -> None:
+    try:
+        load()
+    except GlipLabelError as error:
+        log.error("%s", error)  # asked for a prediction, the service tries again and answers this

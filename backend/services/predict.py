@@ -1,0 +1,206 @@
+"""Predictions for tasks: stored ones are reused, concurrent askers share one, the rest is fetched, detected and stored.
+
+A failure belongs to its task: the others are answered. Work that does not fit into the time there is fails as busy,
+what was finished is stored, so that asking again goes on where it stopped.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from threading import Lock
+from time import monotonic
+
+from backend.domain.records import Picture, Prediction, Proposal, Query, Region
+from backend.errors import BusyError, GlipLabelError, ModelError
+from backend.ports import Detector, Images, UnitOfWork
+
+Outcome = Prediction | GlipLabelError
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One picture of one task, and what is asked of it. ``project`` is Label Studio's ``ID.CREATED``."""
+
+    project: str
+    project_id: int
+    task_id: int
+    reference: str
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class PredictLimits:
+    """``score_threshold`` where the project sets none; ``seconds`` for one request; sizes of batch and fetch pool."""
+
+    score_threshold: float = 0.3
+    seconds: float = 85.0
+    batch_size: int = 4
+    fetchers: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    ask: Ask
+    version: str
+    threshold: float
+    query_key: str
+
+    @property
+    def key(self) -> tuple[int, int, str, str]:
+        return self.ask.project_id, self.ask.task_id, self.version, self.query_key
+
+
+class Predict:
+    """The service behind ``/predict``; one instance serves all threads."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        images: Images,
+        unit_of_work: Callable[[], UnitOfWork],
+        limits: PredictLimits = PredictLimits(),
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._detector = detector
+        self._images = images
+        self._unit_of_work = unit_of_work
+        self._limits = limits
+        self._clock = clock
+        self._lock = Lock()
+        self._in_flight: dict[tuple[int, int, str, str], Future[Outcome]] = {}
+
+    def __call__(self, asks: Sequence[Ask]) -> list[Outcome]:
+        """Answer each ask with its prediction or with the error that kept it from one, in order.
+
+        Raises:
+            ModelError: the model has no version, as when its folder is missing.
+            StorageError: the database cannot be read.
+        """
+        deadline = self._clock() + self._limits.seconds
+        works = self._works(asks)
+        own: dict[_Work, Future[Outcome]] = {}
+        futures: list[Future[Outcome]] = []
+        with self._lock:
+            for work in works:
+                if work.key not in self._in_flight:
+                    own[work] = self._in_flight[work.key] = Future()
+                futures.append(self._in_flight[work.key])
+        try:
+            self._answer(own, deadline)
+        except GlipLabelError as error:
+            for future in own.values():
+                if not future.done():
+                    future.set_result(error)
+        finally:
+            with self._lock:
+                for work, future in own.items():
+                    del self._in_flight[work.key]
+                    future.cancel()  # only one that a defect left open; its followers must not wait for ever
+        return [self._wait(work, future, deadline) for work, future in zip(works, futures, strict=True)]
+
+    def _works(self, asks: Sequence[Ask]) -> list[_Work]:
+        version = self._detector.version
+        with self._unit_of_work() as unit:
+            own = {project: unit.projects.score_threshold(project) for project in {ask.project for ask in asks}}
+        thresholds = {
+            project: self._limits.score_threshold if value is None else value for project, value in own.items()
+        }
+        return [_Work(ask, version, thresholds[ask.project], _query_key(ask, thresholds[ask.project])) for ask in asks]
+
+    def _answer(self, own: Mapping[_Work, Future[Outcome]], deadline: float) -> None:
+        missing = []
+        with self._unit_of_work() as unit:
+            for work, future in own.items():
+                stored = unit.predictions.find(*work.key)
+                if stored is None:
+                    missing.append(work)
+                else:
+                    future.set_result(stored)
+        slowest = 0.0
+        pool = ThreadPoolExecutor(self._limits.fetchers, "fetch")
+        try:
+            for batch, pictures in self._fetched(pool, missing):
+                begun = self._clock()
+                if begun + slowest > deadline:
+                    break
+                for work, outcome in self._predict(batch, pictures):
+                    own[work].set_result(outcome)
+                slowest = max(slowest, self._clock() - begun)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for work in missing:
+            if not own[work].done():
+                own[work].set_result(self._too_late(work))
+
+    def _fetched(
+        self, pool: ThreadPoolExecutor, works: Sequence[_Work]
+    ) -> Iterator[tuple[Sequence[_Work], list[Future[Picture]]]]:
+        """Batches with one query each; the next batch is being fetched while the caller works on this one."""
+        alike: dict[tuple[Query, float], list[_Work]] = {}
+        for work in works:
+            alike.setdefault((work.ask.query, work.threshold), []).append(work)
+        size = self._limits.batch_size
+        batches = [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
+        coming: deque[list[Future[Picture]]] = deque()
+        for index in range(len(batches)):
+            for batch in batches[index + len(coming) : index + 2]:
+                coming.append([pool.submit(self._images.fetch, work.ask.reference, work.ask.task_id) for work in batch])
+            yield batches[index], coming.popleft()
+
+    def _predict(self, batch: Sequence[_Work], pictures: Sequence[Future[Picture]]) -> Iterator[tuple[_Work, Outcome]]:
+        """Detect one batch, store what it gave in one transaction, and pair every work with its outcome."""
+        ready: list[tuple[_Work, Picture]] = []
+        for work, future in zip(batch, pictures, strict=True):
+            try:
+                ready.append((work, future.result()))
+            except GlipLabelError as error:
+                yield work, error
+        if not ready:
+            return
+        first = ready[0][0]
+        try:
+            found = self._detector.detect(
+                [picture for _, picture in ready], first.ask.query, score_threshold=first.threshold
+            )
+        except GlipLabelError as error:
+            yield from ((work, error) for work, _ in ready)
+            return
+        predictions = [
+            (work, _prediction(work, picture, proposals))
+            for (work, picture), proposals in zip(ready, found, strict=True)
+        ]
+        with self._unit_of_work() as unit:
+            for work, prediction in predictions:
+                unit.predictions.add(work.ask.project_id, work.query_key, prediction)
+            unit.commit()
+        yield from predictions
+
+    def _wait(self, work: _Work, future: Future[Outcome], deadline: float) -> Outcome:
+        try:
+            return future.result(timeout=max(0.0, deadline - self._clock()))
+        except TimeoutError:
+            return self._too_late(work)
+
+    def _too_late(self, work: _Work) -> BusyError:
+        return BusyError(
+            f"task {work.ask.task_id} did not fit into {self._limits.seconds:g} s: "
+            "ask again, the finished tasks are kept"
+        )
+
+
+def _query_key(ask: Ask, threshold: float) -> str:
+    """Digest of everything but task and version that a prediction depends on."""
+    query = [asdict(label) for label in ask.query] if isinstance(ask.query, tuple) else asdict(ask.query)
+    return sha256(json.dumps([ask.project, ask.reference, threshold, query]).encode()).hexdigest()
+
+
+def _prediction(work: _Work, picture: Picture, proposals: Sequence[Proposal]) -> Prediction:
+    """Give the proposals ids that depend only on what was asked, so that asking twice gives the same ids."""
+    if not all(0.0 <= proposal.score <= 1.0 for proposal in proposals):  # also false for NaN
+        raise ModelError(f"model {work.version} gave a score outside 0 to 1: its weights are damaged")
+    identity = sha256("\0".join(map(str, work.key)).encode()).hexdigest()[:16]
+    regions = tuple(Region(f"{identity}-{index}", proposal) for index, proposal in enumerate(proposals))
+    return Prediction(work.ask.task_id, work.version, picture.width, picture.height, regions, identity)

@@ -1,0 +1,151 @@
+"""The routes that Label Studio calls, and what it makes of the answers.
+
+``/health`` any JSON with status 2xx. ``/setup`` must answer within 3 seconds, so it loads nothing. ``/predict`` one
+result per task, in order; a task without the key ``result`` is left alone and asked for again. ``/webhook`` events
+are delivered once and the answer is ignored.
+"""
+
+import json
+import logging
+import re
+from collections import deque
+from collections.abc import Sequence
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from backend.bootstrap import Backend
+from backend.domain.records import Prediction, Query
+from backend.errors import GlipLabelError, ModelError, UsageError
+from backend.services.predict import Ask
+from integrations.label_studio.interactive import read_prompt
+from integrations.label_studio.labels import ImageTarget, parse_labeling_config
+from integrations.label_studio.payloads import (
+    PredictRequest,
+    TaskPayload,
+    failure_to_json,
+    parse_predict,
+    parse_setup,
+    prediction_to_json,
+)
+
+log = logging.getLogger("glip_label.web")
+
+_Answer = list[tuple[ImageTarget, Prediction]] | GlipLabelError
+
+
+def label_studio_routes(backend: Backend) -> Blueprint:
+    """Make the routes over the service's parts."""
+    routes = Blueprint("label_studio", __name__)
+    failures: deque[dict[str, object]] = deque(maxlen=20)
+
+    @routes.get("/health")
+    def health() -> Response:
+        model: dict[str, object] = {"state": backend.model_state()}
+        try:
+            model["version"] = backend.detector.version
+        except ModelError as error:
+            model |= {"version": None, "error": str(error)}
+        if backend.model_remark is not None:
+            model["remark"] = backend.model_remark
+        return jsonify({"status": "UP", "model_class": "glip-label", "model": model, "failed_tasks": list(failures)})
+
+    @routes.post("/setup")
+    def setup() -> Response:
+        asked = parse_setup(_body())
+        version = backend.detector.version
+        g.facts |= {"project": asked.project, "version": version}
+        if asked.project is not None:
+            with backend.unit_of_work() as unit:
+                if unit.projects.score_threshold(asked.project) != asked.score_threshold:
+                    unit.projects.set_score_threshold(asked.project, asked.score_threshold)
+                    unit.commit()
+        return jsonify({"model_version": version})
+
+    @routes.get("/versions")
+    def versions() -> Response:
+        return jsonify({"versions": [backend.detector.version]})
+
+    @routes.post("/predict")
+    def predict() -> Response:
+        asked = parse_predict(_body())
+        g.facts |= {"project": asked.project_id, "tasks": len(asked.tasks)}
+        answers = _answers(backend, asked)
+        failed = [error for error in answers if isinstance(error, GlipLabelError)]
+        for task, answer in zip(asked.tasks, answers, strict=True):
+            if isinstance(answer, GlipLabelError):
+                failures.append({"project": asked.project_id, "task": task.id, "error": str(answer)})
+                log.warning("%s project=%d task=%d failed: %s", g.request_id, asked.project_id, task.id, answer)
+        g.facts |= {"failed": len(failed)}
+        if failed and len(failed) == len(answers):
+            raise failed[0]
+        version = backend.detector.version
+        results = [
+            failure_to_json(task.id, answer)
+            if isinstance(answer, GlipLabelError)
+            else prediction_to_json(answer, version)
+            for task, answer in zip(asked.tasks, answers, strict=True)
+        ]
+        return jsonify({"results": results})
+
+    @routes.post("/webhook")
+    def webhook() -> tuple[Response, int]:
+        body = _body()
+        action = body.get("action") if isinstance(body, dict) else None
+        if not isinstance(action, str) or not re.fullmatch("[A-Z_]{1,50}", action):
+            raise UsageError("'action' must name the event")
+        g.facts["action"] = action
+        if action == "START_TRAINING":  # a person waits for this one: say what is so
+            return jsonify({"error": "this version does not train", "request_id": g.request_id}), 501
+        return jsonify({"status": "ignored"}), 200
+
+    return routes
+
+
+def _answers(backend: Backend, asked: PredictRequest) -> list[_Answer]:
+    """Find the predictions of each task, or the error that kept it from one."""
+    config = parse_labeling_config(asked.label_config)
+    prompt = read_prompt(asked.context, config)
+    questions: list[tuple[ImageTarget, Query]] = (
+        [(target, target.labels) for target in config.targets] if prompt is None else [(prompt.target, prompt.query)]
+    )
+    plans = [_plan(asked, task, questions) for task in asked.tasks]
+    outcomes = iter(backend.predict([ask for plan in plans if isinstance(plan, list) for ask in plan]))
+    answers: list[_Answer] = []
+    for plan in plans:
+        if isinstance(plan, GlipLabelError):
+            answers.append(plan)
+            continue
+        parts: list[tuple[ImageTarget, Prediction]] = []
+        errors: list[GlipLabelError] = []
+        for (target, _), outcome in zip(questions, [next(outcomes) for _ in plan], strict=True):
+            if isinstance(outcome, GlipLabelError):
+                errors.append(outcome)
+            else:
+                parts.append((target, outcome if prompt is None else prompt.chosen(outcome)))
+        answers.append(errors[0] if errors else parts)
+    return answers
+
+
+def _plan(
+    asked: PredictRequest, task: TaskPayload, questions: Sequence[tuple[ImageTarget, Query]]
+) -> list[Ask] | GlipLabelError:
+    try:
+        return [
+            Ask(asked.project, asked.project_id, task.id, task.reference(target), query) for target, query in questions
+        ]
+    except GlipLabelError as error:
+        return error
+
+
+def _body() -> object:
+    """The request's JSON.
+
+    Raises:
+        UsageError: it is none, is nested too deeply, or holds text that is no Unicode.
+    """
+    try:
+        body: object = json.loads(request.get_data())
+        json.dumps(body, ensure_ascii=False).encode()  # lone surrogates would break later, in the middle of the work
+    except (ValueError, RecursionError):
+        raise UsageError("the body is no JSON") from None
+    return body
