@@ -137,7 +137,7 @@ def to_rgb_array(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        image = Image.fromarray(_stretched(np.asarray(image, dtype=np.float64)))
+        image = Image.fromarray(_stretched(image))
     elif image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -179,9 +179,7 @@ def normalize_and_pad(
     Raises:
         ValueError: there is no image, or an array is not ``(H, W, 3)`` uint8.
     """
-    for image in images:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"an RGB image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    _check_rgb(images)
     height, width = padded_size([(image.shape[0], image.shape[1]) for image in images], settings.size_divisor)
     mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (settings.mean, settings.std))
     batch = np.zeros((len(images), 3, height, width), dtype=np.float32)  # (B, 3, H, W)
@@ -214,9 +212,16 @@ def to_pixel_values(
     Raises:
         ValueError: there is no image, or an array is not ``(H, W, 3)`` uint8.
     """
+    _check_rgb(images)
     sizes_hw = [resized_size((image.shape[0], image.shape[1]), settings) for image in images]
     resized = [resize_rgb(image, size_hw) for image, size_hw in zip(images, sizes_hw, strict=True)]
     return normalize_and_pad(resized, settings), sizes_hw
+
+
+def _check_rgb(images: Sequence[NDArray[np.uint8]]) -> None:
+    for image in images:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"an RGB image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
 
 
 def _known_formats() -> list[str]:
@@ -239,8 +244,9 @@ def _upright(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    finite = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-    low, high = finite.min(), finite.max()
-    stretched: NDArray[np.uint8] = ((finite - low) * (255.0 / (high - low or 1.0))).round().astype(np.uint8)
+def _stretched(image: Image.Image) -> NDArray[np.uint8]:
+    with np.errstate(invalid="ignore"):  # signalling NaNs of damaged files
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    low, high = values.min(), values.max()
+    stretched: NDArray[np.uint8] = ((values - low) / (high - low or 1.0) * 255).round().astype(np.uint8)
     return stretched

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils import logging
 
@@ -23,6 +24,17 @@ _NEEDED = (
     (("tokenizer.json", "vocab.txt"), "copy tokenizer.json and tokenizer_config.json of its text encoder there"),
     (("processor_config.json", "preprocessor_config.json"), _CURE),
 )
+# What transformers, tokenizers and safetensors raise on damaged files.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 class ModelFolderError(ValueError):
@@ -33,8 +45,8 @@ def load_model_folder(path: Path, device: torch.device) -> tuple[GlipForDetectio
     """Load network (float32, in evaluation mode, on ``device``) and processor from a folder.
 
     Raises:
-        ModelFolderError: a file is missing or damaged, the folder holds another model, the weights do not fit the
-            configuration, or are not finite.
+        ModelFolderError: a file is missing or damaged, the folder holds another model, weights or tokenizer do not
+            fit the configuration, or weights are not finite.
     """
     if not path.is_dir():
         raise ModelFolderError(f"{path}: no such model folder")
@@ -55,10 +67,16 @@ def load_model_folder(path: Path, device: torch.device) -> tuple[GlipForDetectio
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
+    except _DAMAGE as error:
         raise ModelFolderError(f"{path}: cannot be loaded ({_one_line(error)}): {_CURE}") from error
     model: GlipForDetection = loaded[0]
     _refuse_misfits(path, loaded[1])
+    words, known = len(processor.tokenizer), model.text_encoder.config.vocab_size
+    if words > known:
+        raise ModelFolderError(
+            f"{path}: the tokenizer has {words} tokens, the text encoder knows {known}: "
+            "put the tokenizer of its own text encoder there"
+        )
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ModelFolderError(f"{path}: weight {name} holds numbers that are not finite: {_CURE}")
