@@ -124,7 +124,8 @@ class Predict:
         try:
             for batch, pictures in self._fetched(pool, missing):
                 begun = self._clock()
-                if begun + slowest > deadline:
+                # The first batch is always done: asking again must get further.
+                if slowest and begun + slowest > deadline:
                     break
                 for work, outcome in self._predict(batch, pictures):
                     own[work].set_result(outcome)

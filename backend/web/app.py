@@ -49,7 +49,7 @@ def create_app(backend: Backend) -> Flask:
 
     @app.errorhandler(GlipLabelError)
     def refuse(error: GlipLabelError) -> Response:
-        log.warning("%s failed: %s", g.request_id, _one_line(str(error)))
+        g.facts["error"] = f'"{_one_line(str(error))}"'
         response = _failure(error.status, str(error))
         # Label Studio shows people the status line of a failed request, not its body.
         response.status = f"{error.status} {_one_line(str(error)).encode('ascii', 'replace').decode()[:300]}"
