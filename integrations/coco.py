@@ -46,10 +46,11 @@ class LabelledImage:
 
 @dataclass(frozen=True, slots=True)
 class CocoDataset:
-    """What a COCO file says, without segmentations."""
+    """What a COCO file says, without segmentations; ``description`` tells people where it comes from."""
 
     categories: tuple[Category, ...]
     images: tuple[LabelledImage, ...]
+    description: str = ""
 
 
 def labels_to_categories(labels: Iterable[str]) -> tuple[Category, ...]:
@@ -61,6 +62,7 @@ def dataset_to_coco(dataset: CocoDataset) -> dict[str, Any]:
     """Turn a data set into the object of a COCO file; annotation ids run from 1 in the order of the boxes."""
     boxes = [(image, box) for image in dataset.images for box in image.boxes]
     return {
+        "info": {"description": dataset.description},
         "images": [
             {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
             for image in dataset.images
@@ -137,12 +139,12 @@ def coco_to_dataset(document: object) -> CocoDataset:
             raise UsageError(f"annotations[{position}] is of category {category}, which is not in categories")
         boxes[image_id].append(labelled)
     labelled_images = tuple(replace(image, boxes=tuple(boxes[image.id])) for image in images)
-    return CocoDataset(tuple(categories), labelled_images)
+    info = document.get("info")
+    description = str(info.get("description", "")) if isinstance(info, dict) else ""
+    return CocoDataset(tuple(categories), labelled_images, description)
 
 
-def _parsed(
-    document: Mapping[str, Any], key: str, parse: Callable[[Mapping[str, Any]], Record]
-) -> list[Record]:
+def _parsed(document: Mapping[str, Any], key: str, parse: Callable[[Mapping[str, Any]], Record]) -> list[Record]:
     rows = document.get(key)
     if not isinstance(rows, list):
         raise UsageError(f"not a COCO data set: {key!r} must be a list")

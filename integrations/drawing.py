@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from backend.domain.records import Picture, Proposal
 
 Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # Tried in order: the first covers most alphabets and comes with most Linux systems; Pillow's own knows Latin only.
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf")
@@ -23,9 +24,7 @@ def label_colours(labels: Iterable[str]) -> dict[str, Colour]:
     return colours
 
 
-def draw_proposals(
-    picture: Picture, proposals: Sequence[Proposal], colours: Mapping[str, Colour]
-) -> Image.Image:
+def draw_proposals(picture: Picture, proposals: Sequence[Proposal], colours: Mapping[str, Colour]) -> Image.Image:
     """Draw every proposal with its label and score, the best on top; line and letters grow with the picture.
 
     Args:
@@ -42,22 +41,16 @@ def draw_proposals(
         colour = colours[proposal.label]
         box = proposal.box
         canvas.rectangle((box.x1, box.y1, box.x2, box.y2), outline=colour, width=line)
-        _draw_tag(canvas, proposal, colour, font)
+        _draw_tag(canvas, proposal, colour, font, picture.width)
     return image
 
 
-def _draw_tag(
-    canvas: ImageDraw.ImageDraw,
-    proposal: Proposal,
-    colour: Colour,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> None:
+def _draw_tag(canvas: ImageDraw.ImageDraw, proposal: Proposal, colour: Colour, font: Font, image_width: int) -> None:
     """Write label and score above the box, or inside it where the picture ends above."""
     text = f"{' '.join(proposal.label.split())} {proposal.score:.2f}"
     left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
     margin = max(1, round((bottom - top) / 5))
     width, height = right - left + 2 * margin, bottom - top + 2 * margin
-    image_width, _ = canvas.im.size
     x = max(0.0, min(proposal.box.x1, image_width - width))
     y = proposal.box.y1 - height
     if y < 0:
@@ -72,7 +65,7 @@ def _readable_on(colour: Colour) -> Colour:
     return (0, 0, 0) if luminance > 140 else (255, 255, 255)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: int) -> Font:
     for name in _FONTS:
         try:
             return ImageFont.truetype(name, size)

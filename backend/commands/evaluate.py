@@ -1,0 +1,122 @@
+"""``glip-label evaluate``: average precision on COCO annotations."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from backend.domain.records import Label
+from backend.errors import ImageError, UsageError
+from backend.ports import Detector
+from backend.services.prelabel import Found, PrelabelSettings, Skipped, prelabel
+
+if TYPE_CHECKING:
+    from glip_model.evaluation import DetectionScores
+    from integrations.coco import CocoDataset, LabelledImage
+
+
+@click.command(short_help="Average precision on COCO annotations.")
+@click.option(
+    "--images", type=click.Path(path_type=Path), required=True, help="Folder that the file names are relative to."
+)
+@click.option(
+    "--annotations", type=click.Path(path_type=Path), required=True, help="COCO JSON file with the true boxes."
+)
+@click.option("--model", help="Name of a model or its folder; GLIP_LABEL_MODEL or glip-nano by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(images: Path, annotations: Path, model: str | None, as_json: bool) -> None:
+    """Measure a model on a COCO data set: it is asked for every category in every image.
+
+    AP is COCO's: the mean over overlaps from 0.50 to 0.95; AP50 is at an overlap of 0.50.
+
+    \b
+    Example:
+      glip-label evaluate --images photos/ --annotations photos/test.json --model glip-t
+    """
+    from integrations.coco import read_coco
+
+    dataset = read_coco(annotations)
+    if not dataset.images or not dataset.categories:
+        raise UsageError(f"{annotations} has no {'categories' if dataset.images else 'images'}: nothing to measure")
+    _refuse_missing(images, dataset.images)
+    from backend.chosen_model import open_detector
+    from glip_model.evaluation import evaluate_detections
+
+    detector, _ = open_detector(model)
+    results = found_results(dataset, images, detector)
+    try:
+        scores = evaluate_detections(annotations, results)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if as_json:
+        click.echo(json.dumps({"model": detector.version, **scores.to_json()}, ensure_ascii=False, indent=1))
+    else:
+        click.echo("\n".join(table(scores)))
+
+
+def found_results(dataset: "CocoDataset", folder: Path, detector: Detector) -> list[dict[str, object]]:
+    """Ask for every category in every image of the data set, and return COCO results.
+
+    Raises:
+        ImageError: an image cannot be had: figures without it would be of another data set.
+    """
+    from tqdm import tqdm
+
+    from backend.local_images import LocalImages
+    from integrations.coco import LabelledBox, results_to_coco
+
+    category_ids = {category.name: category.id for category in dataset.categories}
+    outcomes = prelabel(
+        (str(folder / image.file_name) for image in dataset.images),
+        tuple(map(Label, category_ids)),
+        images=LocalImages(),
+        detector=detector,
+        settings=PrelabelSettings(score_threshold=0.0, batch_size=4),
+    )
+    bar = tqdm(outcomes, total=len(dataset.images), unit="image", file=sys.stderr, disable=None)
+    labelled = []
+    for image, outcome in zip(dataset.images, bar, strict=True):
+        if isinstance(outcome, Skipped):
+            raise ImageError(outcome.reason)
+        _refuse_other_size(image, outcome)
+        boxes = (LabelledBox(found.box, category_ids[found.label], found.score) for found in outcome.proposals)
+        labelled.append(replace(image, boxes=tuple(boxes)))
+    return results_to_coco(labelled)
+
+
+def table(scores: "DetectionScores") -> Iterator[str]:
+    """Lay the scores out for people, in percent: a row per class, the mean over classes below."""
+    rows = [(each.name, str(each.boxes), _percent(each.ap), _percent(each.ap50)) for each in scores.classes]
+    rows.append(("all", str(sum(each.boxes for each in scores.classes)), _percent(scores.ap), _percent(scores.ap50)))
+    width = max(len("class"), *(len(name) for name, *_ in rows))
+    yield f"{'class':<{width}}  {'boxes':>6}  {'AP':>5}  {'AP50':>5}"
+    for name, boxes, ap, ap50 in rows:
+        yield f"{name:<{width}}  {boxes:>6}  {ap:>5}  {ap50:>5}"
+    sizes = zip(("small", "medium", "large"), (scores.ap_small, scores.ap_medium, scores.ap_large), strict=True)
+    by_size = ", ".join(f"AP {name} {_percent(ap)}" for name, ap in sizes)
+    yield f"{scores.images} images, AP75 {_percent(scores.ap75)}, {by_size}, AR {_percent(scores.ar)}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _refuse_missing(folder: Path, images: Sequence["LabelledImage"]) -> None:
+    missing = [image.file_name for image in images if not (folder / image.file_name).is_file()]
+    if missing:
+        raise UsageError(
+            f"{len(missing)} of {len(images)} images are not in {folder}, the first is {missing[0]}: check --images"
+        )
+
+
+def _refuse_other_size(image: "LabelledImage", found: Found) -> None:
+    picture = found.picture
+    if (picture.width, picture.height) != (image.width, image.height):
+        raise ImageError(
+            f"{found.reference} is {picture.width} x {picture.height} upright, its annotations are of "
+            f"{image.width} x {image.height}: correct the annotations, or the file's EXIF orientation"
+        )

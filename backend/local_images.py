@@ -1,0 +1,94 @@
+"""Pictures on this machine's disk: which there are, and what is in them."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from backend.domain.records import Picture
+from backend.errors import ImageError, UsageError
+from backend.pictures import decode_picture
+from glip_model.image import DEFAULT_LIMITS
+
+SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class LocalImages:
+    """The ``Images`` port for files."""
+
+    def fetch(self, reference: str, task_id: int | None = None) -> Picture:
+        """Decode the file at the path ``reference``, upright.
+
+        Raises:
+            ImageError: it cannot be read, is no image, is damaged or too large.
+        """
+        path = Path(reference)
+        try:
+            if path.stat().st_size > DEFAULT_LIMITS.max_bytes:  # before reading it
+                raise ImageError(f"{reference}: larger than {DEFAULT_LIMITS.max_bytes:,} bytes")
+            data = path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{reference}: cannot be read ({error.strerror or error})") from error
+        return decode_picture(data, reference)
+
+
+def find_images(arguments: Sequence[str], outside: Path | None = None) -> list[Path]:
+    """Find the images that paths, folders (with all below them) and glob patterns name, sorted, each once.
+
+    A file that is named itself counts whatever its ending; in folders and patterns the ending tells, and hidden files
+    are left out.
+
+    Args:
+        arguments: what the user typed.
+        outside: a folder to leave out, such as the one drawings go to.
+
+    Raises:
+        UsageError: a path does not exist, a folder cannot be listed, or one of the arguments yields no image.
+    """
+    found: dict[str, Path] = {}  # by absolute path, so that two ways to name a file count once
+    for argument in arguments:
+        images = [path for path in _named(argument) if outside is None or not _is_inside(path, outside)]
+        if not images:
+            endings = " ".join(SUFFIXES)
+            raise UsageError(f"no images in {argument}: looked for files ending in {endings}")
+        found.update({os.path.abspath(path): path for path in images})
+    return [path for _, path in sorted(found.items())]
+
+
+def relative_names(paths: Sequence[Path]) -> list[str]:
+    """Return each path's name relative to the deepest folder that holds them all, with slashes; none comes twice."""
+    absolute = [os.path.abspath(path) for path in paths]
+    root = os.path.commonpath([os.path.dirname(path) for path in absolute])
+    return [Path(path).relative_to(root).as_posix() for path in absolute]
+
+
+def _named(argument: str) -> Iterator[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        yield from _below(path)
+    elif path.is_file():
+        yield path
+    else:
+        matches = [Path(match) for match in glob.glob(argument, recursive=True)]
+        if not matches:
+            raise UsageError(f"no such file or folder: {argument}")
+        for match in matches:
+            if match.is_dir():
+                yield from _below(match)
+            elif match.suffix.lower() in SUFFIXES:
+                yield match
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"cannot list {error.filename}: {error.strerror}") from error
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(parent, name)
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
