@@ -93,7 +93,7 @@ def evaluate_detections(
         images=len(known),
         classes=tuple(
             ClassScore(
-                category_id=category_id,
+                category_id=int(category_id),
                 name=truth.cats[category_id]["name"],
                 boxes=len(truth.getAnnIds(catIds=[category_id], iscrowd=False)),
                 ap=_mean(precision[:, :, index, 0, -1]),

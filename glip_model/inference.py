@@ -130,7 +130,7 @@ class GlipDetector:
             pixels = torch.from_numpy(pixel_values).to(self.device)
             found = [self._look_for(caption, pixels, sizes_hw) for caption in captions]
             for row, index in enumerate(indices):
-                merged, prompts = _merge([boxes[row] for boxes in found], captions, self.settings.nms_threshold)
+                merged, prompts = merge_captions([boxes[row] for boxes in found], captions, self.settings.nms_threshold)
                 height, width = batch[row].shape[:2]
                 scaled = scale_boxes(merged, sizes_hw[row], (height, width))
                 results[index] = _above(scaled, prompts, score_threshold)
@@ -181,23 +181,26 @@ class GlipDetector:
         return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
 
 
-def _merge(
+def merge_captions(
     found: Sequence[Detections], captions: Sequence[Caption], nms_threshold: float
 ) -> tuple[Detections, tuple[str, ...]]:
     """Put the boxes of one image's captions together: prompts become the labels that own them.
 
-    Suppression within each label once more: it drops nothing where each label has one prompt in one caption.
+    Boxes are suppressed within each label once more, which drops nothing where each label has one prompt.
+
+    Args:
+        found: per caption its boxes, with its prompts as labels.
+        captions: in the same order.
+        nms_threshold: boxes of one label that overlap more are suppressed.
+
+    Returns:
+        The boxes that remain, best score first, on the CPU, and the prompt that found each.
     """
+    pairs = list(zip(found, captions, strict=True))
     boxes = torch.cat([part.boxes_xyxy for part in found]).cpu()
     scores = torch.cat([part.scores for part in found]).cpu()
-    owners = torch.cat(
-        [torch.tensor(caption.owners)[part.labels.cpu()] for part, caption in zip(found, captions, strict=True)]
-    )
-    words = [
-        caption.prompts[prompt]
-        for part, caption in zip(found, captions, strict=True)
-        for prompt in part.labels.tolist()
-    ]
+    owners = torch.cat([torch.tensor(caption.owners)[part.labels.cpu()] for part, caption in pairs])
+    words = [caption.prompts[prompt] for part, caption in pairs for prompt in part.labels.tolist()]
     kept = nms(boxes, scores, owners, nms_threshold)
     return Detections(boxes[kept], scores[kept], owners[kept]), tuple(words[index] for index in kept.tolist())
 

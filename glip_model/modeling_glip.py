@@ -224,6 +224,7 @@ class GlipForDetection(GlipPreTrainedModel):
                 attention_mask=text_states.attention_mask.expand(len(pixel_values), -1),
             )
             output.loss = torch.stack(list(output.losses.values())).sum()
+        logits = logits.masked_fill(text_states.attention_mask.unsqueeze(1) == 0, NO_TOKEN)
         output.token_logits = F.pad(logits, (0, width - logits.shape[-1]), value=NO_TOKEN)
         return output
 

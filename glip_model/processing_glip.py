@@ -155,7 +155,7 @@ class GlipProcessor(ProcessorMixin):
     """
 
     def __init__(self, image_processor: GlipImageProcessor, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__(image_processor, tokenizer)
+        super().__init__(image_processor, tokenizer)  # type: ignore[no-untyped-call]
 
     def __call__(
         self,

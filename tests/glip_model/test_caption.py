@@ -1,6 +1,4 @@
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,9 @@ from glip_model.caption import (
 )
 from glip_model.sentence import CaptionError, GroundedSentence, parse_sentence
 from tests.glip_model.text import golden_tokenizer, small_tokenizer
+from tests.golden.cases import read_json
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-PROMPTS = json.loads((GOLDEN / "extras.json").read_text())["prompts"]
+PROMPTS = read_json("extras")["prompts"]
 
 
 def spans_of(names: Sequence[str], text: str) -> list[tuple[int, int]]:
@@ -45,7 +43,7 @@ def test_names_become_the_official_caption_and_tokens(golden: dict[str, Any]) ->
 
 @pytest.mark.parametrize("case", ["tiny_p3", "tiny_p12"])
 def test_a_planned_caption_has_the_official_ids_and_positions(case: str) -> None:
-    golden = json.loads((GOLDEN / f"{case}.json").read_text())
+    golden = read_json(case)
     caption = caption_from_names(golden_tokenizer(), golden["class_names"])
     used = sum(golden["attention_mask"])
     assert caption.text == golden["caption"]
@@ -55,8 +53,8 @@ def test_a_planned_caption_has_the_official_ids_and_positions(case: str) -> None
 
 
 def test_chunks_keep_the_labels_of_the_official_chunked_evaluation() -> None:
-    golden = json.loads((GOLDEN / "tiny_p12_chunk5.json").read_text())
-    names = json.loads((GOLDEN / "tiny_p12.json").read_text())["class_names"]
+    golden = read_json("tiny_p12_chunk5")
+    names = read_json("tiny_p12")["class_names"]
     captions = plan_captions(golden_tokenizer(), [[name] for name in names], max_prompts=5)
     assert [caption.text for caption in captions] == golden["captions"]
     maps = [

@@ -1,7 +1,6 @@
 import contextlib
 import hashlib
 import io
-import json
 import struct
 import zlib
 from pathlib import Path
@@ -24,9 +23,10 @@ from glip_model.image import (
     resized_size,
     to_pixel_values,
 )
+from tests.golden.cases import read_json
+from tests.golden.refinit import reference_image
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-RESIZES = json.loads((GOLDEN / "extras.json").read_text())["resize_800_1333"]
+RESIZES = read_json("extras")["resize_800_1333"]
 
 
 def stripes(height: int = 20, width: int = 30) -> NDArray[np.uint8]:
@@ -161,14 +161,13 @@ def test_a_hair_thin_image_keeps_a_pixel() -> None:
 
 
 def test_pixel_values_are_the_golden_ones() -> None:
-    golden = json.loads((GOLDEN / "images.json").read_text())
-    with np.load(GOLDEN / "images_u8_bgr.npz") as file:
-        pictures = [np.ascontiguousarray(file[name].transpose(1, 2, 0)[..., ::-1]) for name in file.files]
-    assert [
-        hashlib.sha256(normalize_and_pad([p], PixelSettings(size_divisor=1)).tobytes()).hexdigest() for p in pictures
-    ] == golden["sha256_f32"]
-    case = json.loads((GOLDEN / "tiny_p3.json").read_text())
-    batch = normalize_and_pad(pictures[:2])
+    case = read_json("tiny_p3")
+    recipe = read_json("images")
+    pictures = [
+        np.ascontiguousarray(reference_image(seed, *size)[::-1].transpose(1, 2, 0))
+        for seed, size in zip(recipe["seeds"], recipe["sizes"], strict=True)
+    ]
+    batch = normalize_and_pad(pictures)
     assert list(batch.shape) == case["batch_shape"]
     assert hashlib.sha256(batch.tobytes()).hexdigest() == case["batch_sha256"]
 

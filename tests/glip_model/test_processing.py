@@ -1,0 +1,170 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForZeroShotObjectDetection,
+    AutoProcessor,
+    AutoTokenizer,
+    pipeline,
+)
+
+from glip_model.auto import register_auto_classes
+from glip_model.inference import GlipDetector
+from glip_model.modeling_glip import GlipForDetection, GlipOutput
+from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
+from glip_model.sentence import CaptionError
+from tests.glip_model.tiny import noise, tiny_model, tiny_processor
+
+
+@pytest.fixture(scope="module")
+def model() -> GlipForDetection:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def folder(model: GlipForDetection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("tiny")
+    model.save_pretrained(path)
+    tiny_processor().save_pretrained(path)
+    register_auto_classes()
+    return path
+
+
+def outputs_of(model: GlipForDetection, images: Any, text: Any) -> GlipOutput:
+    with torch.no_grad():
+        return model(**tiny_processor()(images, text))
+
+
+def test_auto_classes_load_a_saved_folder(folder: Path) -> None:
+    processor = AutoProcessor.from_pretrained(folder)
+    assert type(processor) is GlipProcessor
+    assert type(AutoImageProcessor.from_pretrained(folder)) is GlipImageProcessor
+    assert type(AutoModelForZeroShotObjectDetection.from_pretrained(folder)) is GlipForDetection
+    assert AutoTokenizer.from_pretrained(folder)("red car")["input_ids"] == processor.tokenizer("Red CAR")["input_ids"]
+
+
+def test_settings_of_the_image_processor_are_saved(folder: Path) -> None:
+    loaded = GlipProcessor.from_pretrained(folder).image_processor
+    assert loaded.settings == tiny_processor().image_processor.settings
+    assert loaded.size == {"shortest_edge": 64, "longest_edge": 128}
+
+
+def test_the_zero_shot_pipeline_finds_what_the_detector_finds(folder: Path) -> None:
+    image = noise(90, 120)
+    found = pipeline("zero-shot-object-detection", model=str(folder))(
+        Image.fromarray(image), candidate_labels=["cat", "red car"], threshold=0.3
+    )
+    detector = GlipDetector.from_folder(folder)
+    expected = []
+    for name in ("cat", "red car"):
+        (single,) = detector.detect([image], detector.captions([[name]]), 0.3)
+        for box, score in zip(single.boxes_xyxy.int().tolist(), single.scores.tolist(), strict=True):
+            expected.append((name, pytest.approx(score, abs=1e-5), box))
+    assert {name for name, _, _ in expected} == {"cat", "red car"}
+    assert sorted((row["label"], row["score"], list(row["box"].values())) for row in found) == sorted(
+        expected, key=lambda row: (row[0], row[1].expected)
+    )
+
+
+def test_a_batched_pipeline_finds_the_same(folder: Path) -> None:
+    images = [Image.fromarray(noise(90, 120, seed)) for seed in range(2)]
+    find = pipeline("zero-shot-object-detection", model=str(folder))
+    alone = find(images, candidate_labels=["cat", "red car"])
+    together = find(images, candidate_labels=["cat", "red car"], batch_size=3)
+    for one, other in zip(alone, together, strict=True):
+        assert [row["score"] for row in one] == pytest.approx([row["score"] for row in other], abs=1e-5)
+        assert [row["label"] for row in one] == [row["label"] for row in other]
+
+
+def test_loading_announces_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    GlipDetector.from_folder(folder)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_a_flat_list_of_names_is_one_caption_for_all_images() -> None:
+    inputs = tiny_processor()([noise(60, 60), noise(64, 96)], ["cat", "red car"])
+    assert inputs["pixel_values"].shape == (2, 3, 64, 96)
+    assert inputs["input_ids"].shape == (1, 6)
+
+
+def test_lists_per_image_are_padded_together() -> None:
+    inputs = tiny_processor()(text=[["cat"], "two [dogs] behind a car"])
+    assert inputs["attention_mask"].sum(1).tolist() == [3, 7]
+    assert inputs["input_ids"].shape == (2, 7)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "CMYK"])
+def test_images_come_as_pictures_of_any_mode_or_as_arrays(mode: str) -> None:
+    picture = Image.fromarray(np.full((64, 64, 3), 100, np.uint8)).convert(mode)
+    inputs = tiny_processor()(picture)
+    planes_first = tiny_processor()(np.full((3, 64, 64), 100, np.uint8))
+    assert inputs["pixel_values"].shape == (1, 3, 64, 64)
+    assert (inputs["pixel_values"] - planes_first["pixel_values"]).abs().max() < 0.05
+
+
+def test_images_keep_their_size_where_resizing_is_off() -> None:
+    processor = GlipImageProcessor(do_resize=False)
+    assert processor(noise(70, 40))["pixel_values"].shape == (1, 3, 96, 64)
+    assert processor.network_sizes([(70, 40)]) == [(70, 40)]
+
+
+def test_grounded_boxes_are_in_the_pixels_of_each_image(model: GlipForDetection) -> None:
+    images = [noise(128, 128), noise(100, 200)]
+    names = ["cat", "red car"]
+    outputs = outputs_of(model, images, names)
+    results = tiny_processor().post_process_grounded_object_detection(
+        outputs, threshold=0.2, target_sizes=[(128, 128), (100, 200)], text_labels=names
+    )
+    expected = model.postprocess(outputs, [[1], [3, 4]], [(64, 64), (64, 128)])
+    for result, wanted, ratio in zip(results, expected, [2, 100 / 64], strict=True):
+        keep = wanted.scores > 0.2
+        assert keep.any()
+        assert torch.allclose(result["scores"], wanted.scores[keep])
+        assert torch.allclose(result["boxes"], wanted.boxes_xyxy[keep] * ratio, atol=1e-4)
+        assert result["text_labels"] == [names[label] for label in result["labels"].tolist()]
+
+
+def test_a_sentence_is_answered_by_its_phrases(model: GlipForDetection) -> None:
+    image, sentence = noise(64, 64), "a [red car] behind [two dogs]"
+    (result,) = tiny_processor().post_process_grounded_object_detection(
+        outputs_of(model, image, sentence), target_sizes=torch.tensor([[64, 64]]), text_labels=sentence
+    )
+    assert set(result["text_labels"]) == {"red car", "two dogs"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text_labels": ["cat"]}, "target_sizes must give"),
+        ({"text_labels": ["cat"], "target_sizes": [(64, 64), (64, 64)]}, "target_sizes must give"),
+        ({"text_labels": ["cat"], "target_sizes": [(64, 128)]}, "not the sizes of the images"),
+        ({"target_sizes": [(64, 64)]}, "text_labels must be"),
+        ({"text_labels": [["cat"], ["dog"]], "target_sizes": [(64, 64)]}, "for 2 images, outputs for 1"),
+    ],
+)
+def test_outputs_without_their_names_or_sizes_are_refused(
+    model: GlipForDetection, arguments: dict[str, Any], message: str
+) -> None:
+    outputs = outputs_of(model, noise(64, 64), ["cat"])
+    with pytest.raises(ValueError, match=message):
+        tiny_processor().post_process_grounded_object_detection(outputs, **arguments)
+
+
+def test_nothing_to_process_and_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs images, text or both"):
+        tiny_processor()()
+    with pytest.raises(CaptionError, match="'zebra' has no token"):
+        tiny_processor()(text=["zebra"])
+
+
+def test_the_saved_configuration_names_its_classes(folder: Path) -> None:
+    saved = json.loads((folder / "processor_config.json").read_text())
+    assert saved["processor_class"] == "GlipProcessor"
+    assert saved["image_processor"]["image_processor_type"] == "GlipImageProcessor"
