@@ -74,6 +74,11 @@ class Settings:
         return self.home / "models"
 
 
+def child_environment(**values: str) -> dict[str, str]:
+    """Return this process's environment for a child, with ``GLIP_LABEL_`` values written over it; "" unsets one."""
+    return {**os.environ, **{PREFIX + name: value for name, value in values.items()}}
+
+
 def _number(values: Mapping[str, str], name: str, default: float, largest: float) -> float:
     try:
         number = float(values.get(name, default))

@@ -1,0 +1,138 @@
+"""``glip-label demo``: a real Label Studio beside the service, with pre-annotated projects."""
+
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+import click
+
+from backend.errors import LabelStudioError
+from backend.settings import Settings, child_environment
+
+if TYPE_CHECKING:
+    from label_studio_sdk import LabelStudio
+
+    from integrations.label_studio.connect import Connection
+    from integrations.label_studio.sample_project import SampleProject
+    from integrations.label_studio.server import RunningLabelStudio
+
+
+@click.command(
+    epilog="""\b
+Example:
+  glip-label demo --images photos/ --labels "cat,dog"
+"""
+)
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of pictures for a second project.")
+@click.option("--labels", help="Names to find in them, with commas between.  [default: those of the scenes]")
+@click.option("--scenes", type=click.IntRange(1, 500), default=24, show_default=True, help="Generated scenes.")
+@click.option("--port", default=8080, show_default=True, help="Label Studio's port; another one where it is busy.")
+@click.option("--backend-port", default=9090, show_default=True, help="The service's port; likewise.")
+@click.option("--label-studio", type=click.Path(path_type=Path), help="Label Studio's executable.  [default: searched]")
+def command(
+    images: Path | None,
+    labels: str | None,
+    scenes: int,
+    port: int,
+    backend_port: int,
+    label_studio: Path | None,
+) -> None:
+    """Show pre-annotations in a real Label Studio, until Ctrl-C.
+
+    Starts Label Studio and the service on this machine, makes a project of generated scenes and one of the pictures
+    in --images, connects them and has all pictures pre-annotated. Work done in them is kept for the next time.
+    """
+    from backend.model_folders import DEMO_MODEL, DEMO_REMARK
+    from integrations.label_studio.api import label_studio_api
+    from integrations.label_studio.server import label_studio_server
+
+    executable = label_studio or _installed_label_studio()
+    settings = Settings.from_env()
+    data = settings.home / "demo"
+    samples = list(_samples(data / "label-studio" / "files", scenes, images, labels))
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # stop as cleanly as on Ctrl-C
+        signal.signal(ending, signal.default_int_handler)
+    click.echo("starting Label Studio (the first time takes about a minute)")
+    with (
+        label_studio_server(executable, data / "label-studio", port=port) as running,
+        _service(running, data, backend_port) as service_url,
+        label_studio_api(running.url, running.account.token) as api,
+    ):
+        for sample in samples:
+            project, connection = _show(api, sample, service_url)
+            click.echo(f"  {sample.title}: {running.url}/projects/{project}/data")
+        remark = f" ({DEMO_REMARK})" if settings.model == DEMO_MODEL else ""
+        click.echo(f"model {connection.model_version}{remark}")
+        click.echo(f"log in at {running.url} as {running.account.email} with password {running.account.password}")
+        click.echo("Ctrl-C stops everything")
+        _wait_for_interrupt()
+        click.echo("stopping")
+
+
+def _installed_label_studio() -> Path:
+    beside = Path(".label-studio-venv/bin/label-studio")
+    found = str(beside) if beside.is_file() else shutil.which("label-studio")
+    if found is None:
+        raise LabelStudioError("Label Studio is not installed here: `make demo` installs it, or give --label-studio")
+    return Path(found)
+
+
+def _samples(files: Path, scenes: int, images: Path | None, labels: str | None) -> "Iterator[SampleProject]":
+    from backend.demo_pictures import SCENE_LABELS, copy_pictures, write_scenes
+    from backend.domain.records import Label
+    from backend.local_images import find_images
+    from backend.services.queries import parse_labels
+    from integrations.label_studio.sample_project import SampleProject
+
+    scene_labels = tuple(map(Label, SCENE_LABELS))
+    wanted = scene_labels if labels is None else parse_labels(labels)
+    folder = files / "scenes"
+    yield SampleProject("Demo: generated scenes", scene_labels, folder, write_scenes(folder, scenes))
+    if images is not None:
+        folder, copies = copy_pictures(find_images([str(images)]), images, files)
+        yield SampleProject(f"Demo: {folder.name}"[:50], wanted, folder, copies)
+
+
+@contextmanager
+def _service(running: "RunningLabelStudio", data: Path, port: int) -> Iterator[str]:
+    """Run ``glip-label serve`` as a child; yields its address."""
+    from integrations.processes import LOOPBACK, child_server, free_port
+
+    chosen = free_port(port)
+    url = f"http://{LOOPBACK}:{chosen}"
+    environment = child_environment(
+        LABEL_STUDIO_URL=running.url,
+        LABEL_STUDIO_TOKEN=running.account.token,
+        DATABASE_URL=f"sqlite:///{(data / 'glip-label.sqlite3').absolute()}",
+        BASIC_AUTH_USER="",
+        BASIC_AUTH_PASSWORD="",
+    )
+    serve = [sys.executable, "-m", "backend.cli", "serve", "--host", LOOPBACK, "--port", str(chosen)]
+    with child_server(serve, health_url=f"{url}/health", log=data / "service.log", environment=environment):
+        yield url
+
+
+def _show(api: "LabelStudio", sample: "SampleProject", service_url: str) -> "tuple[int, Connection]":
+    """Make the project, connect it and have it pre-annotated."""
+    from integrations.label_studio.connect import Backend, connect
+    from integrations.label_studio.sample_project import open_project, retrieve_predictions, unpredicted_tasks
+
+    project = open_project(api, sample)
+    connection = connect(api, project, Backend(service_url), replace=True)
+    with click.progressbar(length=len(sample.pictures), label=f"pre-annotating {len(sample.pictures)} pictures") as bar:
+        for done in retrieve_predictions(api, project):
+            bar.update(done)
+    missing = unpredicted_tasks(api, project)
+    if missing:
+        click.echo(f"note: {len(missing)} pictures could not be read; the service's log names them", err=True)
+    return project, connection
+
+
+def _wait_for_interrupt() -> None:
+    with suppress(KeyboardInterrupt):
+        Event().wait()
