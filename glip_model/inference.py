@@ -54,7 +54,7 @@ class GlipDetector:
     Args:
         model: in evaluation mode, on its device.
         processor: of the same folder.
-        settings: what is kept of each caption's boxes; SPEC 8.
+        settings: which of each caption's boxes are kept.
     """
 
     def __init__(

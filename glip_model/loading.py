@@ -80,7 +80,8 @@ def load_model_folder(path: Path, device: torch.device) -> tuple[GlipForDetectio
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ModelFolderError(f"{path}: weight {name} holds numbers that are not finite: {_CURE}")
-    return model.eval().to(device), processor
+    model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the signature
+    return model, processor
 
 
 def _refuse_other_models(path: Path) -> None:

@@ -2,13 +2,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from glip_model.caption import plan_captions
+from glip_model.configuration_glip import GlipConfig
 from glip_model.convert_glip_checkpoint import convert_state_dict
 from glip_model.inference import GlipDetector, ModelOutputError, merge_captions
 from glip_model.loading import ModelFolderError
@@ -37,9 +38,11 @@ def test_chunked_captions_find_what_the_official_chunked_evaluation_finds() -> N
     case, golden = read_case("tiny_p12"), read_json("tiny_p12_chunk5")
     shapes = official_shapes("tiny")
     weights = {name: reference_weight(name, shape, case.data["weight_tag"]) for name, shape in shapes.items()}
-    model = GlipForDetection(tiny_config()).eval()
+    config = tiny_config()
+    model = GlipForDetection(config)
+    model.eval()  # type: ignore[no-untyped-call]
     given = {name: torch.from_numpy(weight) for name, weight in weights.items() if weight is not None}
-    model.load_state_dict(convert_state_dict(given, model.config))
+    model.load_state_dict(convert_state_dict(given, config))
     names = [[name] for name in case.data["class_names"]]
     captions = plan_captions(golden_tokenizer(), names, max_prompts=golden["options"]["CHUNKED_EVALUATION"])
     found = []
@@ -119,7 +122,8 @@ def test_a_caption_is_encoded_once() -> None:
             self.encoded += 1
             return super().encode_text(*arguments)
 
-    model = Counting(tiny_model().config).eval()
+    model = Counting(cast(GlipConfig, tiny_model().config))
+    model.eval()  # type: ignore[no-untyped-call]
     detector = GlipDetector(model, tiny_processor())
     for image in (noise(64, 64, 1), noise(64, 64, 2)):
         detector.detect([image, image], detector.captions([["cat"], ["dog"]], max_prompts=1))

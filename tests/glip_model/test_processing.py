@@ -38,7 +38,8 @@ def folder(model: GlipForDetection, tmp_path_factory: pytest.TempPathFactory) ->
 
 def outputs_of(model: GlipForDetection, images: Any, text: Any) -> GlipOutput:
     with torch.no_grad():
-        return model(**tiny_processor()(images, text))
+        outputs: GlipOutput = model(**tiny_processor()(images, text))
+    return outputs
 
 
 def test_auto_classes_load_a_saved_folder(folder: Path) -> None:
@@ -73,7 +74,7 @@ def test_the_zero_shot_pipeline_finds_what_the_detector_finds(folder: Path) -> N
 
 
 def test_a_batched_pipeline_finds_the_same(folder: Path) -> None:
-    images = [Image.fromarray(noise(90, 120, seed)) for seed in range(2)]
+    images: list[Any] = [Image.fromarray(noise(90, 120, seed)) for seed in range(2)]
     find = pipeline("zero-shot-object-detection", model=str(folder))
     alone = find(images, candidate_labels=["cat", "red car"])
     together = find(images, candidate_labels=["cat", "red car"], batch_size=3)

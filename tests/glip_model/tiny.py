@@ -24,7 +24,8 @@ def tiny_model() -> GlipForDetection:
         fusion_dim=32,
         prior_probability=0.3,
     )
-    model = GlipForDetection(config).eval()
+    model = GlipForDetection(config)
+    model.eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():  # words and boxes must differ for tests to tell them apart
         model.head.text_projection.weight.mul_(20)
         model.head.text_bias.normal_()
