@@ -1,7 +1,6 @@
 """Where a model's files are, and the version that names exactly these files."""
 
 import json
-import os
 import re
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -52,7 +51,8 @@ def model_version(folder: Path, cache: Path) -> str:
         known = _read(cache)
         if key not in known:
             known[key] = _digest(files)
-            _write(cache, known)
+            with suppress(GlipLabelError):  # a cache that cannot be written costs time, nothing else
+                write_json(cache, known)
     except OSError as error:
         raise ModelError(f"{folder}: cannot be read ({error.strerror})") from error
     name = re.sub(r"[^\w.-]+", "-", folder.absolute().name)
@@ -73,14 +73,3 @@ def _read(cache: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {str(key): str(value) for key, value in known.items()} if isinstance(known, dict) else {}
-
-
-def _write(cache: Path, known: dict[str, str]) -> None:
-    # A cache that cannot be written costs a second at the next start, nothing else.
-    aside = cache.with_suffix(f".{os.getpid()}")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(known), encoding="utf-8")
-        aside.replace(cache)
-    except OSError:
-        aside.unlink(missing_ok=True)

@@ -61,7 +61,7 @@ class Settings:
             label_studio_url=_base_url(values.get("LABEL_STUDIO_URL")),
             label_studio_token=values.get("LABEL_STUDIO_TOKEN"),
             host=values.get("HOST", "127.0.0.1"),
-            port=int(_number(values, "PORT", 9090, 65535)),
+            port=_port(values),
             basic_auth=_basic_auth(values),
             image_hosts=frozenset(host.strip().lower() for host in values.get("IMAGE_HOSTS", "").split(",")) - {""},
             score_threshold=_number(values, "SCORE_THRESHOLD", 0.3, 1.0),
@@ -87,6 +87,13 @@ def _number(values: Mapping[str, str], name: str, default: float, largest: float
     if not 0.0 <= number <= largest:
         raise UsageError(f"{PREFIX}{name} must be a number from 0 to {largest:g}, not {values[name]!r}")
     return number
+
+
+def _port(values: Mapping[str, str]) -> int:
+    port = _number(values, "PORT", 9090, 65535)
+    if port != int(port):
+        raise UsageError(f"{PREFIX}PORT must be a whole number, not {values['PORT']!r}")
+    return int(port)
 
 
 def _base_url(url: str | None) -> str | None:

@@ -53,7 +53,7 @@ def make_backend(
     detector: Detector | None = None,
     images: Images | None = None,
     database: FakeDatabase | None = None,
-    limits: PredictLimits = PredictLimits(),
+    limits: PredictLimits | None = None,
     basic_auth: tuple[str, str] | None = None,
 ) -> Backend:
     """The service on fakes."""
@@ -61,7 +61,7 @@ def make_backend(
     database = database or FakeDatabase()
     return Backend(
         detector=detector,
-        predict=Predict(detector, images or FakeImages(), database, limits),
+        predict=Predict(detector, images or FakeImages(), database, limits or PredictLimits()),
         unit_of_work=database,
         model_state=lambda: "ready",
         basic_auth=basic_auth,

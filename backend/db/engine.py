@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from backend.errors import StorageError
@@ -28,6 +28,7 @@ def open_engine(url: str) -> Engine:
         raise StorageError(f"the folder of the database cannot be made: {error}") from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -42,6 +43,7 @@ def _first_line(error: SQLAlchemyError) -> str:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin transactions late, and savepoints outside of them
     # Readers and the writer do not block each other under WAL; a second writer waits instead of failing at once.
     # A read-only file cannot change its journal: it stays as it is, and the first write says so.
     connection.execute("PRAGMA busy_timeout = 10000")
@@ -51,3 +53,9 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     except sqlite3.OperationalError as error:
         if "readonly" not in str(error):
             raise
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and then writes fails at once where another wrote in between; one that takes the
+    # write lock first waits its turn. Ours last milliseconds.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -109,7 +109,10 @@ def _label(tag: Element) -> Label | None:
         return None
     override = _words(tag.attrib.get("prompt", ""), "[|,]")
     asked = override or [value or name.strip(), *_words(tag.attrib.get("predicted_values", ""))]
-    prompts = tuple({prompt.casefold(): prompt for prompt in reversed(asked)}.values())[::-1]
+    distinct: dict[str, str] = {}
+    for prompt in asked:
+        distinct.setdefault(prompt.casefold(), prompt)
+    prompts = tuple(distinct.values())
     return Label(name, () if prompts == (name,) else prompts)
 
 

@@ -14,7 +14,7 @@ def upgrade() -> None:
     op.create_table(
         "projects",
         sa.Column("uid", sa.String(64), nullable=False),
-        sa.Column("score_threshold", sa.Float(), nullable=True),
+        sa.Column("score_threshold", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("uid", name="pk_projects"),
     )
     op.create_table(
@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("label", sa.String(1000), nullable=False),
         sa.Column("prompt", sa.String(4000), nullable=False),
-        *(sa.Column(name, sa.Float(), nullable=False) for name in ("score", "x1", "y1", "x2", "y2")),
+        *(sa.Column(name, sa.Double(), nullable=False) for name in ("score", "x1", "y1", "x2", "y2")),
         sa.ForeignKeyConstraint(
             ["prediction_id"],
             ["predictions.id"],

@@ -1,0 +1,56 @@
+"""Settings: read once from the environment, secrets kept out of sight."""
+
+from pathlib import Path
+
+import pytest
+
+from backend.errors import UsageError
+from backend.settings import Settings
+
+
+def test_the_defaults_need_nothing_set() -> None:
+    settings = Settings.from_env({})
+    assert (settings.model, settings.host, settings.port) == ("glip-nano", "127.0.0.1", 9090)
+    assert settings.database_url == f"sqlite:///{settings.home / 'glip-label.sqlite3'}"
+
+
+def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
+    settings = Settings.from_env(
+        {
+            "GLIP_LABEL_HOME": str(tmp_path),
+            "GLIP_LABEL_LABEL_STUDIO_URL": "http://ls:8080/",
+            "GLIP_LABEL_IMAGE_HOSTS": "Minio:9000, cdn.example.org,",
+            "GLIP_LABEL_BASIC_AUTH_USER": "me",
+            "GLIP_LABEL_BASIC_AUTH_PASSWORD": "s3cret",
+            "GLIP_LABEL_SCORE_THRESHOLD": "0.5",
+            "GLIP_LABEL_MODEL": "",
+            "PORT": "1",
+        }
+    )
+    assert (settings.home, settings.port, settings.model) == (tmp_path, 9090, "glip-nano")
+    assert settings.label_studio_url == "http://ls:8080"
+    assert settings.image_hosts == {"minio:9000", "cdn.example.org"}
+    assert settings.basic_auth == ("me", "s3cret")
+    assert settings.score_threshold == 0.5
+
+
+def test_secrets_are_not_shown() -> None:
+    variables = ("LABEL_STUDIO_TOKEN", "DATABASE_URL", "BASIC_AUTH_USER", "BASIC_AUTH_PASSWORD")
+    assert "s3cret" not in repr(Settings.from_env({f"GLIP_LABEL_{name}": "s3cret" for name in variables}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("PORT", "1.5"),
+        ("SCORE_THRESHOLD", "nan"),
+        ("SCORE_THRESHOLD", "-0.1"),
+        ("LABEL_STUDIO_URL", "localhost:8080"),
+        ("BASIC_AUTH_USER", "me"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"GLIP_LABEL_{name}"):
+        Settings.from_env({f"GLIP_LABEL_{name}": value})
