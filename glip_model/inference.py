@@ -18,7 +18,7 @@ from glip_model.box_ops import nms
 from glip_model.caption import Caption, caption_from_sentence, plan_captions
 from glip_model.image import padded_size, resized_size, to_pixel_values
 from glip_model.loading import load_model_folder
-from glip_model.modeling_glip import GlipForDetection, GlipOutput, TextStates
+from glip_model.modeling_glip import GlipForDetection, GlipOutput, ImageStates, TextStates
 from glip_model.postprocess import Detections, PostprocessSettings
 from glip_model.processing_glip import GlipProcessor, scale_boxes
 from glip_model.sentence import GroundedSentence
@@ -128,7 +128,9 @@ class GlipDetector:
             batch = [images[index] for index in indices]
             pixel_values, sizes_hw = to_pixel_values(batch, self.processor.image_processor.settings)
             pixels = torch.from_numpy(pixel_values).to(self.device)
-            found = [self._look_for(caption, pixels, sizes_hw) for caption in captions]
+            with self._precision():
+                seen = self.model.encode_image(pixels)
+            found = [self._look_for(caption, seen, sizes_hw) for caption in captions]
             for row, index in enumerate(indices):
                 merged, prompts = merge_captions([boxes[row] for boxes in found], captions, self.settings.nms_threshold)
                 height, width = batch[row].shape[:2]
@@ -152,9 +154,9 @@ class GlipDetector:
             for start in range(0, len(group), largest):
                 yield group[start : start + largest]
 
-    def _look_for(self, caption: Caption, pixels: Tensor, sizes_hw: Sequence[tuple[int, int]]) -> list[Detections]:
+    def _look_for(self, caption: Caption, seen: ImageStates, sizes_hw: Sequence[tuple[int, int]]) -> list[Detections]:
         with self._precision():
-            output = self.model(pixels, text_states=self._encoded(caption))
+            output = self.model(image_states=seen, text_states=self._encoded(caption))
         _refuse_not_finite(output)
         return self.model.postprocess(
             output,

@@ -58,6 +58,14 @@ class TextStates:
     attention_mask: Tensor
 
 
+@dataclass(frozen=True)
+class ImageStates:
+    """Images behind the backbone and the pyramid, reusable for any caption: ``cells (B, A, C)`` of levels P3 to P7."""
+
+    cells: Tensor
+    level_sizes: LevelSizes
+
+
 class TowerBlock(nn.Module):
     """Fusion, text layer, dynamic convolution; without early fusion the last alone."""
 
@@ -132,7 +140,7 @@ class GlipPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
-            init.zeros_(cast(Tensor, module.bias))
+            init.zeros_(module.bias)
         elif isinstance(module, NormedDeformConv):
             init.normal_(module.weight, std=0.01)
             init.zeros_(module.bias)
@@ -154,7 +162,7 @@ class GlipPreTrainedModel(PreTrainedModel):
             init.normal_(module.centerness.weight, std=0.01)
         if isinstance(module, DynamicConv):  # start as a plain convolution with equal attention
             init.zeros_(module.offset.weight)
-            init.zeros_(module.offset.bias)
+            init.zeros_(cast(Tensor, module.offset.bias))
             init.normal_(module.scale_attention.weight, std=0.01)
 
 
@@ -182,14 +190,21 @@ class GlipForDetection(GlipPreTrainedModel):
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         return TextStates(hidden, mask)
 
+    def encode_image(self, pixel_values: Tensor) -> ImageStates:
+        """Run backbone and pyramid once for many captions: ``(B, 3, H, W)``."""
+        levels = self.pyramid(self.backbone(pixel_values))
+        sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
+        return ImageStates(torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1), sizes)
+
     def forward(
         self,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None = None,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         targets: Sequence[Mapping[str, Tensor]] | None = None,
         text_states: TextStates | None = None,
-        **_: Any,
+        image_states: ImageStates | None = None,
+        **_unused: Any,
     ) -> GlipOutput:
         """Align every anchor with every token.
 
@@ -200,17 +215,24 @@ class GlipForDetection(GlipPreTrainedModel):
             attention_mask: same shape, 1 for tokens; all ones when left out.
             targets: per image ``boxes (N, 4)`` xyxy in input pixels and ``positive_map (N, T)``; adds the losses.
             text_states: of :meth:`encode_text`, instead of ``input_ids``.
+            image_states: of :meth:`encode_image`, instead of ``pixel_values``.
+            _unused: what tokenizers add for other models (``token_type_ids``).
 
         Raises:
-            ValueError: neither ``input_ids`` nor ``text_states``.
+            ValueError: no image or no caption in either form.
         """
+        if image_states is None:
+            if pixel_values is None:
+                raise ValueError("GLIP needs pixel_values or image_states: there is nothing to look at")
+            image_states = self.encode_image(pixel_values)
         if text_states is None:
             if input_ids is None:
                 raise ValueError("GLIP needs input_ids or text_states: there is nothing to look for")
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             text_states = self.encode_text(input_ids, mask)
         width = text_states.hidden.shape[1] if input_ids is None else input_ids.shape[1]
-        logits, deltas, centerness, sizes = self._align(pixel_values, text_states)
+        sizes = image_states.level_sizes
+        logits, deltas, centerness = self._align(image_states, text_states)
         output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=sizes)
         if targets is not None:
             T = logits.shape[-1]
@@ -221,25 +243,23 @@ class GlipForDetection(GlipPreTrainedModel):
                 centerness,
                 anchors=grid_anchors(sizes, logits.device),
                 targets=trimmed,
-                attention_mask=text_states.attention_mask.expand(len(pixel_values), -1),
+                attention_mask=text_states.attention_mask.expand(len(logits), -1),
             )
             output.loss = torch.stack(list(output.losses.values())).sum()
         logits = logits.masked_fill(text_states.attention_mask.unsqueeze(1) == 0, NO_TOKEN)
         output.token_logits = F.pad(logits, (0, width - logits.shape[-1]), value=NO_TOKEN)
         return output
 
-    def _align(self, pixel_values: Tensor, states: TextStates) -> tuple[Tensor, Tensor, Tensor, LevelSizes]:
-        """Logits ``(B, A, T)`` of the tokens that exist, deltas, centerness and the level sizes."""
-        levels = self.pyramid(self.backbone(pixel_values))
-        sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
-        image = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)  # (B, A, C)
-        mask = states.attention_mask.expand(len(image), -1)
+    def _align(self, image_states: ImageStates, text_states: TextStates) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits ``(B, A, T)`` of the tokens that exist, deltas ``(B, A, 4)`` and centerness ``(B, A)``."""
+        image, sizes = image_states.cells, image_states.level_sizes
+        mask = text_states.attention_mask.expand(len(image), -1)
         # Without early fusion the official code blanks the padding; fused text stays as the encoder left it.
-        hidden = states.hidden if self.config.early_fusion else states.hidden * states.attention_mask.unsqueeze(-1)
-        text = hidden.expand(len(image), -1, -1)
+        text = text_states.hidden.expand(len(image), -1, -1)
+        text = text if self.config.early_fusion else text * mask.unsqueeze(-1)
         for block in self.tower:
             image, text = block(image, text, mask, sizes)
-        return *self.head(image, text, sizes), sizes
+        return cast(tuple[Tensor, Tensor, Tensor], self.head(image, text, sizes))
 
     @staticmethod
     def postprocess(
