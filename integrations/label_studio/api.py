@@ -33,7 +33,9 @@ def label_studio_api(url: str | None, token: str | None) -> Iterator[LabelStudio
             "no token for Label Studio: copy one from its Account & Settings and set GLIP_LABEL_LABEL_STUDIO_TOKEN"
         )
     try:
-        yield LabelStudio(base_url=url, api_key=token, timeout=_TIMEOUT)  # type: ignore[no-untyped-call]
+        # The SDK never closes a client that it made itself.
+        with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as http:
+            yield LabelStudio(base_url=url, api_key=token, httpx_client=http)  # type: ignore[no-untyped-call]
     except httpx.HTTPError as error:
         raise LabelStudioError(
             f"no answer from Label Studio at {url} ({error}): is it running, and is this its address?"
