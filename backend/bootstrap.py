@@ -44,9 +44,9 @@ def build_detector(settings: Settings) -> "GlipModelDetector":
     Raises:
         ModelError: there is no such model.
     """
+    folder = find_model(settings.model, settings.models_folder)
     from backend.detector import GlipModelDetector  # takes seconds: torch and transformers
 
-    folder = find_model(settings.model, settings.models_folder)
     return GlipModelDetector(folder, settings.home / "versions.json", settings.device)
 
 

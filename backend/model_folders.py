@@ -2,11 +2,13 @@
 
 import json
 import re
+from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
 
 import glip_model
-from backend.errors import ModelError
+from backend.errors import GlipLabelError, ModelError
+from integrations.written_aside import write_json
 
 DEMO_MODEL = "glip-nano"
 DEMO_REMARK = (

@@ -31,7 +31,7 @@ class Site:
         return f"127.0.0.1:{self.port}"
 
 
-def sends(body: bytes = PNG, status: int = 200, **headers: str) -> Answer:
+def sends(body: bytes = PNG, status: int = 200, /, **headers: str) -> Answer:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():

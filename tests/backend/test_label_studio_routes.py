@@ -2,16 +2,18 @@
 
 import base64
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 
 from backend.bootstrap import Backend
 from backend.domain.geometry import Box
 from backend.domain.records import Picture, Proposal, Query
 from backend.errors import ImageError, ModelError, StorageError
+from backend.model_folders import DEMO_REMARK
 from backend.pictures import decode_picture
 from backend.services.predict import PredictLimits
 from backend.web.app import MAX_BODY, create_app
@@ -65,6 +67,29 @@ def test_recorded_get_requests_are_answered(path: str) -> None:
         response = client().get(recorded(name)["path"])
         assert response.status_code == 200
         assert "fake-0123abcd" in response.get_data(as_text=True)
+
+
+def test_health_answers_in_any_state_and_setup_says_why_there_is_no_model() -> None:
+    class Missing(FakeDetector):
+        @property
+        def version(self) -> str:
+            raise ModelError("/models/x: holds no model")
+
+        @version.setter
+        def version(self, value: str) -> None:
+            pass
+
+    service = client(make_backend(Missing()))
+    health = service.get("/health")
+    assert (health.status_code, health.get_json()["model"]["error"]) == (200, "/models/x: holds no model")
+    assert service.post("/setup", json={"project": "1.2"}).status == "503 /models/x: holds no model"
+
+
+def test_health_says_that_the_bundled_model_is_demo_grade() -> None:
+    backend = replace(make_backend(), model_remark=DEMO_REMARK)
+    remark = client(backend).get("/health").get_json()["model"]["remark"]
+    assert "demo-grade" in remark
+    assert "GLIP_LABEL_MODEL=glip-t" in remark
 
 
 @pytest.mark.parametrize("schema", ["", "<View/>", "no xml", None])

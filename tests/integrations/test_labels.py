@@ -1,7 +1,7 @@
 """Which labels, words, images and controls a labelling config asks for."""
 
 import pytest
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 
 from backend.domain.records import Label
 from backend.errors import LabelConfigError

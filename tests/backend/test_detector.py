@@ -1,0 +1,89 @@
+"""The detector port on a real, tiny model."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from backend.detector import GlipModelDetector
+from backend.domain.records import Label, Picture, Query, Sentence, Span
+from backend.errors import ModelError, UsageError
+from tests.glip_model.tiny import noise, tiny_model, tiny_processor
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_model().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def detector(folder: Path, tmp_path: Path) -> GlipModelDetector:
+    return GlipModelDetector(folder, tmp_path / "versions.json", "cpu")
+
+
+def picture(width: int = 90, height: int = 60, seed: int = 0) -> Picture:
+    return Picture(width, height, noise(height, width, seed).tobytes(), "0" * 64, "noise.png")
+
+
+def test_labels_are_found_under_their_own_names_inside_the_picture(detector: GlipModelDetector) -> None:
+    query = (Label("Katze", ("cat", "red cat")), Label("dog"))
+    (found,) = detector.detect([picture()], query, score_threshold=0.05)
+    assert found
+    assert {proposal.label for proposal in found} <= {"Katze", "dog"}
+    assert {proposal.prompt for proposal in found} <= {"cat", "red cat", "dog"}
+    assert [proposal.score for proposal in found] == sorted((proposal.score for proposal in found), reverse=True)
+    for proposal in found:
+        assert 0 <= proposal.box.x1 < proposal.box.x2 <= 90
+        assert 0 <= proposal.box.y1 < proposal.box.y2 <= 60
+
+
+def test_a_sentence_is_answered_with_the_labels_of_its_spans(detector: GlipModelDetector) -> None:
+    sentence = Sentence("a red car behind two dogs", (Span(2, 9, "vehicle"), Span(17, 25, "dog")))
+    (found,) = detector.detect([picture()], sentence, score_threshold=0.0)
+    assert {(proposal.label, proposal.prompt) for proposal in found} <= {("vehicle", "red car"), ("dog", "two dogs")}
+    assert found
+
+
+def test_what_is_found_in_a_picture_does_not_depend_on_its_company(detector: GlipModelDetector) -> None:
+    pictures = [picture(90, 60, 0), picture(60, 90, 1), picture(90, 60, 2)]
+    together = detector.detect(pictures, (Label("cat"),))
+    assert together == [detector.detect([each], (Label("cat"),))[0] for each in pictures]
+
+
+def test_the_weights_are_loaded_once_on_first_use_whoever_asks(detector: GlipModelDetector) -> None:
+    assert detector.version.startswith("tiny-")
+    assert detector.state == "idle"
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: detector.detect([picture()], (Label("cat"),)), range(4)))
+    assert detector.state == "ready"
+    assert all(answer == answers[0] for answer in answers)
+
+
+@pytest.mark.parametrize("query", [(), (Label(""),), (Label("cat"), Label("CAT"))])
+def test_names_that_cannot_be_asked_are_the_askers_error(detector: GlipModelDetector, query: Query) -> None:
+    with pytest.raises(UsageError):
+        detector.detect([picture()], query)
+
+
+def test_weights_that_are_no_numbers_are_refused(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in folder.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    weights = load_file(broken / "model.safetensors")
+    weights["head.box.weight"] = torch.full_like(weights["head.box.weight"], float("nan"))
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    detector = GlipModelDetector(broken, tmp_path / "versions.json", "cpu")
+    with pytest.raises(ModelError, match="not finite"):
+        detector.load()
+    assert detector.state == "failed"
+
+
+def test_a_device_that_does_not_exist_is_said(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="GLIP_LABEL_DEVICE"):
+        GlipModelDetector(folder, tmp_path / "versions.json", "toaster").load()
