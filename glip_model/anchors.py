@@ -14,9 +14,7 @@ LEVEL_STRIDES = (8, 16, 32, 64, 128)
 _STRIDES_PER_SIDE = 8
 
 
-def grid_anchors(
-    level_sizes_hw: Sequence[tuple[int, int]], device: torch.device | None = None
-) -> list[Tensor]:
+def grid_anchors(level_sizes_hw: Sequence[tuple[int, int]], device: torch.device | None = None) -> list[Tensor]:
     """Return the anchors of every level, cells row by row.
 
     An anchor reaches from 3.5 strides before its cell's corner to 4.5 strides minus one pixel behind it: 8

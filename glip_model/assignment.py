@@ -26,9 +26,7 @@ class Assignment:
     box: Tensor  # (P,) int64, row in the boxes that were assigned
 
 
-def assign_anchors(
-    anchors: Sequence[Tensor], boxes_xyxy: Tensor, box_image: Tensor, num_images: int
-) -> Assignment:
+def assign_anchors(anchors: Sequence[Tensor], boxes_xyxy: Tensor, box_image: Tensor, num_images: int) -> Assignment:
     """Choose the positive anchors of every box.
 
     The candidates of a box are, on each level, the 9 anchors whose centres are nearest to its own. Those are

@@ -4,8 +4,7 @@ Shape letters: B images, A anchors, T tokens, N boxes, P positive anchors.
 Source: Li et al., "Grounded Language-Image Pre-training" (2022), with the constants of the official code.
 """
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,20 +20,13 @@ _BOX_LOSS_WEIGHT = 2.0
 _NO_OBJECT_TEXT_LENGTH = 256
 
 
-class Target(TypedDict):
-    """What one image shows."""
-
-    boxes: Tensor  # (N, 4) xyxy in pixels of the network input; N may be 0
-    positive_map: Tensor  # (N, T), 1 where a token names the box, else 0
-
-
 def detection_losses(
     token_logits: Tensor,
     box_deltas: Tensor,
     centerness: Tensor,
     *,
     anchors: Sequence[Tensor],
-    targets: Sequence[Target],
+    targets: Sequence[Mapping[str, Tensor]],
     attention_mask: Tensor,
 ) -> dict[str, Tensor]:
     """Return the weighted losses, whose plain sum is to be minimised; finite also when no image has a box.
@@ -46,7 +38,8 @@ def detection_losses(
         box_deltas: ``(B, A, 4)``.
         centerness: ``(B, A)`` logits.
         anchors: one ``(cells, 4)`` tensor per level.
-        targets: one per image.
+        targets: for each image "boxes" ``(N, 4)`` xyxy in pixels of the network input, N may be 0, and "positive_map"
+            ``(N, T)``, 1 at the tokens that name the box and 0 elsewhere.
         attention_mask: ``(B, T)``, 1 at the tokens of the text and 0 at its padding.
 
     Returns:
@@ -69,9 +62,7 @@ def detection_losses(
     positive_anchors = torch.cat(list(anchors))[positives.anchor]  # (P, 4)
     wanted = decode_boxes(encode_boxes(boxes[positives.box], positive_anchors), positive_anchors)
     wanted_centerness = centerness_targets(wanted, positive_anchors)
-    centerness_loss = F.binary_cross_entropy_with_logits(
-        centerness[cells].float(), wanted_centerness, reduction="sum"
-    )
+    centerness_loss = F.binary_cross_entropy_with_logits(centerness[cells].float(), wanted_centerness, reduction="sum")
     found = decode_boxes(box_deltas[cells].float(), positive_anchors)
     box_loss = (wanted_centerness * (1 - generalized_box_iou(found, wanted))).sum()
     # Every target is above 0, so the floor acts only without any positive, where the sum above is 0 as well.
@@ -107,9 +98,7 @@ def centerness_targets(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     return (torch.minimum(before, after) / torch.maximum(before, after)).prod(dim=-1).sqrt()
 
 
-def _token_loss(
-    token_logits: Tensor, positives: Assignment, positive_map: Tensor, attention_mask: Tensor
-) -> Tensor:
+def _token_loss(token_logits: Tensor, positives: Assignment, positive_map: Tensor, attention_mask: Tensor) -> Tensor:
     """Return the focal loss summed over all anchors and all tokens of the text."""
     logits = token_logits.float()
     background = logits.new_zeros(logits.shape[-1])
@@ -123,7 +112,7 @@ def _token_loss(
     return everywhere + (exchange * mask[positives.image]).sum()
 
 
-def _check_targets(targets: Sequence[Target], logits_shape: torch.Size) -> None:
+def _check_targets(targets: Sequence[Mapping[str, Tensor]], logits_shape: torch.Size) -> None:
     images, _, tokens = logits_shape
     if len(targets) != images:
         raise ValueError(f"{len(targets)} targets for {images} images")
