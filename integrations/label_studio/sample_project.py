@@ -36,12 +36,12 @@ def labeling_config(labels: Iterable[Label]) -> str:
     """Write a labelling config for boxes, with a field for prompts about the open task."""
     listed = "\n".join(f"    <Label {_attributes(label)}/>" for label in labels)
     return f"""<View>
-  <Image name="image" value="$image" zoom="true"/>
+  <TextArea name="prompt" toName="image" editable="true" rows="1" maxSubmissions="1" showSubmitButton="true"
+            placeholder="With Auto-Annotation on: other names or a sentence, then Add"/>
   <RectangleLabels name="label" toName="image">
 {listed}
   </RectangleLabels>
-  <TextArea name="prompt" toName="image" editable="true" rows="1" maxSubmissions="1" showSubmitButton="true"
-            placeholder="With Auto-Annotation on: other names or a sentence, then Add"/>
+  <Image name="image" value="$image" zoom="true"/>
 </View>
 """
 
