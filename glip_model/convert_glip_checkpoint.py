@@ -135,6 +135,8 @@ def our_name(official: str, early_fusion: bool) -> str | None:
 
 def _to_our_layout(name: str, tensor: Tensor) -> Tensor:
     """1 x 1 convolutions of ours are linear layers; deformable kernels are stored kernel point by kernel point."""
+    if tensor.dim() != 4:  # as it is, or mis-shaped, which the caller reports
+        return tensor
     if re.search(r"dynamic_conv\.(coarser|same|finer)\.weight$", name):
         return tensor.permute(0, 2, 3, 1).flatten(1)  # (C_out, C, 3, 3) -> (C_out, 9 C)
     if re.search(r"(head\.(box|centerness)|scale_attention)\.weight$", name):
@@ -172,7 +174,7 @@ def convert_state_dict(official_state_dict: Mapping[str, Tensor], config: GlipCo
         if any(re.fullmatch(pattern, key) for pattern in IGNORED):
             continue
         if match := re.fullmatch(r"rpn\.head\.scales\.(\d)\.scale", key):
-            scales[int(match[1])] = tensor.reshape(1)
+            scales[int(match[1])] = tensor.flatten()
             continue
         name = our_name(key, config.early_fusion)
         if name is None or name not in expected:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
@@ -40,16 +41,17 @@ def convert_checkpoint(file: Path, out: Path, config: GlipConfig, tokenizer: Pat
     words = None if tokenizer is None else read_tokenizer(tokenizer, config)
     try:
         with torch.device("meta"):
-            model = GlipForDetection(config)
+            GlipForDetection(config)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"the configuration describes no network: {error}") from error
     try:
         converted = convert_state_dict(read_checkpoint(file), config)
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
-    model.load_state_dict(converted, assign=True)
+    config.architectures = [GlipForDetection.__name__]
     with _folder_aside(out) as aside:
-        model.save_pretrained(aside)
+        config.save_pretrained(aside)
+        save_file(converted, aside / "model.safetensors", metadata={"format": "pt"})
         processor = GlipImageProcessor() if words is None else GlipProcessor(GlipImageProcessor(), words)
         processor.save_pretrained(aside)
 

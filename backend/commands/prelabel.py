@@ -81,8 +81,8 @@ def command(**given: Any) -> None:
 
     With --out F.json --format coco, F.json is a COCO data set whose annotations carry scores, and F.results.json has
     the same boxes as COCO results. With --format label-studio, F.json is for Label Studio's Import. File names in
-    them are relative to the deepest folder that holds all pictures. Without --out, boxes are printed: file, label,
-    score, x1, y1, x2, y2.
+    them are relative to the deepest folder that holds all pictures. Without --out or --draw, boxes are printed: file,
+    label, score, x1, y1, x2, y2.
 
     Boxes are in pixels of the upright picture. Pictures that cannot be read are listed at the end and skipped; the
     exit code is 1 then. Ctrl-C writes what was found so far.
@@ -146,7 +146,7 @@ def run(
             if options.draw is not None:
                 draw(image, options.draw, outcomes.labels)
             outcomes.images.append(image)
-            if options.out is None and not options.as_json:
+            if options.out is None and options.draw is None and not options.as_json:
                 for line in _lines(outcome):
                     tqdm.write(line, file=sys.stdout)
     finally:

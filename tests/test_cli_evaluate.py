@@ -1,0 +1,119 @@
+"""``glip-label evaluate`` from the words typed to the table printed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from backend.cli import run
+from backend.commands.evaluate import found_results, table
+from backend.domain.geometry import Box
+from backend.domain.records import Picture, Proposal, Query
+from backend.errors import ImageError
+from glip_model.evaluation import evaluate_detections
+from integrations.coco import Category, CocoDataset, LabelledBox, LabelledImage, dataset_to_coco
+from tests.fakes import FakeDetector
+from tests.glip_model.tiny import noise, tiny_model, tiny_processor
+
+CATS = Box(4, 4, 34, 34)
+DATASET = CocoDataset(
+    (Category(3, "cat"), Category(9, "dog")),
+    (
+        LabelledImage(7, "a.png", 80, 60, (LabelledBox(CATS, 3), LabelledBox(Box(40, 10, 70, 50), 9))),
+        LabelledImage(8, "b.png", 80, 60, (LabelledBox(CATS, 3),)),
+    ),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path / "home"))
+    for seed, name in enumerate(("a.png", "b.png")):
+        Image.fromarray(noise(60, 80, seed)).save(tmp_path / name)
+    write(DATASET, tmp_path)
+    return tmp_path
+
+
+def write(dataset: CocoDataset, folder: Path) -> None:
+    (folder / "true.json").write_text(json.dumps(dataset_to_coco(dataset)))
+
+
+def evaluate(folder: Path, *words: str) -> int:
+    return run(["evaluate", "--images", str(folder), "--annotations", str(folder / "true.json"), *words])
+
+
+def finds_cats(picture: Picture, query: Query) -> list[Proposal]:
+    return [Proposal(CATS, "cat", 0.9, "cat")]
+
+
+def test_results_carry_the_annotations_own_numbers(folder: Path) -> None:
+    results = found_results(DATASET, folder, FakeDetector(finds_cats))
+    assert [(row["image_id"], row["category_id"], row["bbox"]) for row in results] == [
+        (7, 3, [4, 4, 30, 30]),
+        (8, 3, [4, 4, 30, 30]),
+    ]
+
+
+def test_the_table_has_a_row_per_class_and_one_for_all(folder: Path) -> None:
+    results = found_results(DATASET, folder, FakeDetector(finds_cats))
+    lines = list(table(evaluate_detections(folder / "true.json", results)))
+    assert [line.split() for line in lines[:4]] == [
+        ["class", "boxes", "AP", "AP50"],
+        ["cat", "2", "100.0", "100.0"],
+        ["dog", "1", "0.0", "0.0"],
+        ["all", "3", "50.0", "50.0"],
+    ]
+    assert lines[4].startswith("2 images, AP75 50.0")
+
+
+def test_a_model_is_measured_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_model().save_pretrained(folder / "tiny")
+    tiny_processor().save_pretrained(folder / "tiny")
+    assert evaluate(folder, "--model", str(folder / "tiny"), "--json") == 0
+    figures: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert figures["model"].startswith("tiny-")
+    assert [each["name"] for each in figures["classes"]] == ["cat", "dog"]
+    assert 0 <= figures["ap"] <= 1
+    assert evaluate(folder, "--model", str(folder / "tiny")) == 0
+    assert capsys.readouterr().out.startswith("class")
+
+
+def test_a_missing_image_is_refused_before_any_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "b.png").unlink()
+    assert evaluate(folder) == 2
+    assert capsys.readouterr().err == (
+        f"glip-label: 1 of 2 images are not in {folder}, the first is b.png: check --images\n"
+    )
+
+
+def test_a_damaged_image_ends_the_measurement(folder: Path) -> None:
+    (folder / "b.png").write_bytes(b"\x89PNG damaged")
+    with pytest.raises(ImageError, match=r"b\.png"):
+        found_results(DATASET, folder, FakeDetector(finds_cats))
+
+
+def test_annotations_of_another_size_are_refused(folder: Path) -> None:
+    Image.fromarray(noise(80, 60)).save(folder / "b.png")
+    with pytest.raises(ImageError, match=r"b\.png is 60 x 80 upright, its annotations are of 80 x 60"):
+        found_results(DATASET, folder, FakeDetector(finds_cats))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "is no JSON file"),
+        ("[]", "not a COCO data set"),
+        ('{"images": [], "annotations": []}', "'categories' must be a list"),
+        ('{"images": [], "annotations": [], "categories": []}', "has no images"),
+    ],
+)
+def test_a_file_that_is_no_data_set_is_one_line_and_exit_code_2(
+    text: str, complaint: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "true.json").write_text(text)
+    assert evaluate(folder) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
