@@ -11,6 +11,9 @@ import click
 
 from backend.errors import GlipLabelError, UsageError
 
+# Waiting for a picture or the model takes a thread; /health, which Label Studio gives one second, must find another.
+_THREADS = 32
+
 log = logging.getLogger("glip_label.serve")
 
 
@@ -47,7 +50,11 @@ def command(host: str | None, port: int | None, model: str | None) -> None:
     version = detector.version
     try:
         server = create_server(
-            create_app(backend), host=settings.host, port=settings.port, threads=8, max_request_body_size=MAX_BODY
+            create_app(backend),
+            host=settings.host,
+            port=settings.port,
+            threads=_THREADS,
+            max_request_body_size=MAX_BODY,
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

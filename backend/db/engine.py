@@ -19,11 +19,15 @@ def open_engine(url: str) -> Engine:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
             Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
         engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     except SQLAlchemyError as error:
         raise StorageError(f"the database URL cannot be used: {_first_line(error)}") from error
     except ImportError as error:
-        raise StorageError(f"the database URL needs a driver that is not installed: {error.name}") from error
+        raise StorageError(
+            f"the database URL needs {error.name}, which is not installed (for PostgreSQL: pip install psycopg[binary])"
+        ) from error
     except OSError as error:
         raise StorageError(f"the folder of the database cannot be made: {error}") from error
     if engine.dialect.name == "sqlite":

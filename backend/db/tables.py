@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from sqlalchemy import DateTime, Double, ForeignKey, MetaData, String, UniqueConstraint
+from sqlalchemy import DateTime, Double, ForeignKey, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -61,8 +61,8 @@ class PredictionRegionRow(Base):
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
     prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), index=True)
     position: Mapped[int]
-    label: Mapped[str] = mapped_column(String(1000))
-    prompt: Mapped[str] = mapped_column(String(4000))
+    label: Mapped[str] = mapped_column(Text)
+    prompt: Mapped[str] = mapped_column(Text)
     score: Mapped[float]
     x1: Mapped[float]
     y1: Mapped[float]

@@ -4,7 +4,6 @@ import base64
 import binascii
 import hmac
 import logging
-import re
 from time import perf_counter
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from backend.bootstrap import Backend
 from backend.errors import GlipLabelError
 from backend.web.label_studio import label_studio_routes
+from backend.web.lines import one_line
 
 MAX_BODY = 64_000_000
 
@@ -49,10 +49,10 @@ def create_app(backend: Backend) -> Flask:
 
     @app.errorhandler(GlipLabelError)
     def refuse(error: GlipLabelError) -> Response:
-        g.facts["error"] = f'"{_one_line(str(error))}"'
+        g.facts["error"] = f'"{one_line(str(error))}"'
         response = _failure(error.status, str(error))
         # Label Studio shows people the status line of a failed request, not its body.
-        response.status = f"{error.status} {_one_line(str(error)).encode('ascii', 'replace').decode()[:300]}"
+        response.status = f"{error.status} {one_line(str(error)).encode('ascii', 'replace').decode()[:300]}"
         return response
 
     @app.errorhandler(HTTPException)
@@ -68,13 +68,9 @@ def create_app(backend: Backend) -> Flask:
 
 
 def _failure(status: int, message: str) -> Response:
-    response = jsonify({"error": _one_line(message), "request_id": g.request_id})
+    response = jsonify({"error": one_line(message), "request_id": g.request_id})
     response.status_code = status
     return response
-
-
-def _one_line(message: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\s]+", " ", message).strip()
 
 
 def _is_authorized(expected: tuple[str, str]) -> bool:

@@ -17,6 +17,7 @@ from backend.bootstrap import Backend
 from backend.domain.records import Prediction, Query
 from backend.errors import GlipLabelError, ModelError, UsageError
 from backend.services.predict import Ask
+from backend.web.lines import one_line
 from integrations.label_studio.interactive import read_prompt
 from integrations.label_studio.labels import ImageTarget, parse_labeling_config
 from integrations.label_studio.payloads import (
@@ -73,8 +74,9 @@ def label_studio_routes(backend: Backend) -> Blueprint:
         failed = [error for error in answers if isinstance(error, GlipLabelError)]
         for task, answer in zip(asked.tasks, answers, strict=True):
             if isinstance(answer, GlipLabelError):
-                failures.append({"project": asked.project_id, "task": task.id, "error": str(answer)})
-                log.warning("%s project=%d task=%d failed: %s", g.request_id, asked.project_id, task.id, answer)
+                reason = one_line(str(answer))
+                failures.append({"project": asked.project_id, "task": task.id, "error": reason})
+                log.warning("%s project=%d task=%d failed: %s", g.request_id, asked.project_id, task.id, reason)
         g.facts |= {"failed": len(failed)}
         if failed and len(failed) == len(answers):
             raise failed[0]

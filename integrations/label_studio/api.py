@@ -35,7 +35,7 @@ def label_studio_api(url: str | None, token: str | None) -> Iterator[LabelStudio
     try:
         # The SDK never closes a client that it made itself.
         with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as http:
-            yield LabelStudio(base_url=url, api_key=token, httpx_client=http)  # type: ignore[no-untyped-call]
+            yield LabelStudio(base_url=url, api_key=token, httpx_client=http)
     except httpx.HTTPError as error:
         raise LabelStudioError(
             f"no answer from Label Studio at {url} ({error}): is it running, and is this its address?"

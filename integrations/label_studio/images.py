@@ -11,7 +11,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 import certifi
 import urllib3
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from backend.domain.records import Picture
 from backend.errors import FetchRefusedError, ImageError
@@ -104,7 +104,7 @@ class TaskImages:
         deadline = monotonic() + self._limits.seconds
         try:
             for _ in range(self._limits.max_redirects + 1):
-                with _opened(url, self._address(url, name), self._credentials(url), deadline) as response:
+                with _opened(url, self._addresses(url, name), self._credentials(url), deadline) as response:
                     location = response.headers.get("Location")
                     if response.status not in (301, 302, 303, 307, 308) or location is None:
                         self._check_status(response.status, url, name)
@@ -114,8 +114,8 @@ class TaskImages:
             raise ImageError(f"{name}: cannot be fetched ({type(error).__name__})") from error
         raise FetchRefusedError(f"{name}: more than {self._limits.max_redirects} redirects")
 
-    def _address(self, url: str, name: str) -> str:
-        """Resolve the URL's host once and return the address to connect to, if this service may."""
+    def _addresses(self, url: str, name: str) -> list[str]:
+        """Resolve the URL's host once and return the addresses to connect to, if this service may."""
         parts = urlsplit(url)
         host = parts.hostname
         if parts.scheme not in _PORTS or not host:
@@ -131,7 +131,7 @@ class TaskImages:
                 f"{name}: {host} is a private address: if it is Label Studio set GLIP_LABEL_LABEL_STUDIO_URL to it, "
                 f"else list it in {_SETTING}"
             )
-        return addresses[0]
+        return addresses
 
     def _credentials(self, url: str) -> dict[str, str]:
         if self._label_studio is None or _origin(urlsplit(url)) != self._home:
@@ -159,35 +159,41 @@ class TaskImages:
 
 
 @contextmanager
-def _opened(url: str, address: str, headers: dict[str, str], deadline: float) -> Iterator[BaseHTTPResponse]:
-    """Ask ``address`` for the URL, under the URL's own host name, without following redirects."""
+def _opened(url: str, addresses: Sequence[str], headers: dict[str, str], deadline: float) -> Iterator[BaseHTTPResponse]:
+    """Ask the first address that answers for the URL, under its own host name, without following redirects."""
     parts = urlsplit(url)
-    scheme, host, port = _origin(parts)
-    left = max(0.1, deadline - monotonic())
-    timeout = urllib3.Timeout(connect=min(5.0, left), read=left)
-    pool: urllib3.HTTPConnectionPool
-    if scheme == "https":
-        context = ssl.create_default_context()
-        context.load_verify_locations(certifi.where())
-        pool = urllib3.HTTPSConnectionPool(
-            address, port, timeout=timeout, ssl_context=context, server_hostname=host, assert_hostname=host
-        )
-    else:
-        pool = urllib3.HTTPConnectionPool(address, port, timeout=timeout)
     authority = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
-    with (
-        pool,
-        pool.urlopen(
-            "GET",
-            (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-            headers={"Host": authority, "User-Agent": "glip-label", "Accept-Encoding": "identity", **headers},
-            redirect=False,
-            retries=False,
-            preload_content=False,
-            decode_content=False,
-        ) as response,
-    ):
+    for address in addresses:
+        pool = _pool(parts, address, max(0.1, deadline - monotonic()))
+        try:
+            response = pool.urlopen(
+                "GET",
+                (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+                headers={"Host": authority, "User-Agent": "glip-label", "Accept-Encoding": "identity", **headers},
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            break
+        except (NewConnectionError, ConnectTimeoutError):
+            pool.close()
+            if address == addresses[-1]:
+                raise
+    with pool, response:
         yield response
+
+
+def _pool(parts: SplitResult, address: str, seconds: float) -> urllib3.HTTPConnectionPool:
+    scheme, host, port = _origin(parts)
+    timeout = urllib3.Timeout(connect=min(5.0, seconds), read=seconds)
+    if scheme == "http":
+        return urllib3.HTTPConnectionPool(address, port, timeout=timeout)
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return urllib3.HTTPSConnectionPool(
+        address, port, timeout=timeout, ssl_context=context, server_hostname=host, assert_hostname=host
+    )
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:
@@ -222,8 +228,8 @@ def _shown(reference: str) -> str:
     if reference[:5].lower() == "data:":
         return "data URI"
     if _CLOUD.match(reference):
-        return reference[:200]
+        return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", reference)[:200]
     visible, _, query = reference.partition("?")
     if visible.endswith("/data/local-files/"):
         visible += f"?{query.partition('&')[0]}"
-    return re.sub(r"//[^/@]*@", "//", visible)[:200]
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", re.sub(r"//[^/@]*@", "//", visible))[:200]

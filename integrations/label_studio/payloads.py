@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -129,7 +130,7 @@ def _mapping(value: object, name: str) -> Mapping[str, object]:
 def _task(value: object, index: int) -> TaskPayload:
     fields = _mapping(value, f"task number {index + 1}")
     number = fields.get("id")
-    if isinstance(number, bool) or not isinstance(number, int):
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**31:
         raise UsageError(f"task number {index + 1} has no id")
     data = fields.get("data")
     return TaskPayload(number, data if isinstance(data, dict) else {})
@@ -137,8 +138,7 @@ def _task(value: object, index: int) -> TaskPayload:
 
 def _project(value: object) -> str | None:
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
-    number = text.partition(".")[0]
-    return text if number.isascii() and number.isdigit() and len(number) < 10 and len(text) <= 64 else None
+    return text if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20})?", text) else None
 
 
 def _is_number(value: object) -> bool:

@@ -35,8 +35,8 @@ def upgrade() -> None:
         sa.Column("id", sa.String(48), nullable=False),
         sa.Column("prediction_id", sa.String(32), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("label", sa.String(1000), nullable=False),
-        sa.Column("prompt", sa.String(4000), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("prompt", sa.Text(), nullable=False),
         *(sa.Column(name, sa.Double(), nullable=False) for name in ("score", "x1", "y1", "x2", "y2")),
         sa.ForeignKeyConstraint(
             ["prediction_id"],

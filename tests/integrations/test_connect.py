@@ -32,7 +32,7 @@ class InMemoryLabelStudio:
     def client(self) -> LabelStudio:
         transport = httpx.MockTransport(self.answer)
         http = httpx.Client(transport=transport)
-        return LabelStudio(base_url="http://ls", api_key="0" * 40, httpx_client=http)  # type: ignore[no-untyped-call]
+        return LabelStudio(base_url="http://ls", api_key="0" * 40, httpx_client=http)
 
     def add_backend(self, url: str) -> dict[str, Any]:
         number = next(self.ids)

@@ -5,14 +5,14 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 
 from backend.domain.records import Picture
 from backend.errors import FetchRefusedError, ImageError
 from backend.pictures import decode_picture
-from integrations.label_studio.images import FetchLimits, LabelStudioSite, TaskImages, _is_public
+from integrations.label_studio.images import FetchLimits, LabelStudioSite, TaskImages, _is_public, _opened
 from tests.sites import PNG, Site, running_site, sends
 
 
@@ -188,6 +188,13 @@ def test_a_host_that_is_away_is_an_image_error() -> None:
     site = LabelStudioSite("http://127.0.0.1:9", lambda: None)
     with pytest.raises(ImageError, match="cannot be fetched"):
         TaskImages(decode_picture, site).fetch("/data/a.png", 1)
+
+
+def test_the_next_address_of_a_host_is_tried_where_one_does_not_answer(sites: tuple[Site, Site]) -> None:
+    label_studio, _ = sites
+    label_studio.answers["/a.png"] = sends()
+    with _opened(f"{label_studio.url}/a.png", ["127.0.0.2", "127.0.0.1"], {}, monotonic() + 5) as response:
+        assert response.status == 200
 
 
 def test_without_label_studios_address_its_files_cannot_be_had() -> None:
