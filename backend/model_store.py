@@ -49,17 +49,22 @@ class ModelStore:
             ModelError: the file cannot be had, or is not the one it was.
         """
         file = self._downloads / model.file
-        published = None
-        if not file.is_file():
-            try:
-                published = self._hub.digest(REPOSITORY, model.file)
-                self._hub.download(REPOSITORY, model.file, self._downloads)
-            except HubError as error:
-                raise ModelError(
-                    f"{error}: put {model.file} of its repository {REPOSITORY} at {file} and run "
-                    f"`glip-label weights pull {model.name}` again"
-                ) from error
-        self._verify(file, published)
+        if file.is_file():
+            self._verify(file, self._recorded().get(file.name))
+            return file
+        try:
+            published = self._hub.digest(REPOSITORY, model.file)
+            self._hub.download(REPOSITORY, model.file, self._downloads)
+        except HubError as error:
+            raise ModelError(
+                f"{error}: put {model.file} of its repository {REPOSITORY} at {file} and run "
+                f"`glip-label weights pull {model.name}` again"
+            ) from error
+        try:
+            self._verify(file, published)
+        except ModelError:
+            file.unlink()  # or the next pull would take it for one that was put there
+            raise
         return file
 
     def tokenizer(self) -> Path:
@@ -77,15 +82,15 @@ class ModelStore:
         self._hub.digest(TEXT_ENCODER, _VOCABULARY)
         return self._hub.download(TEXT_ENCODER, _VOCABULARY, kept).parent
 
-    def _verify(self, file: Path, published: str | None) -> None:
+    def _verify(self, file: Path, expected: str | None) -> None:
+        """Refuse a file of another sha256 than expected, and record what it has."""
         with file.open("rb") as opened:
             actual = file_digest(opened, "sha256").hexdigest()
-        recorded = self._recorded()
-        expected = published or recorded.get(file.name, actual)
-        if actual != expected:
+        if expected not in (None, actual):
             raise ModelError(
-                f"{file} has the sha256 {actual[:12]}… instead of {expected[:12]}…: delete it and pull again"
+                f"{file} has the sha256 {actual[:12]}… instead of {str(expected)[:12]}…: delete it and pull again"
             )
+        recorded = self._recorded()
         if recorded.get(file.name) != actual:
             write_json(self._checksums, {**recorded, file.name: actual})
 

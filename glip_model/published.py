@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 REPOSITORY = "GLIPModel/GLIP"  # on Hugging Face
 TEXT_ENCODER = "google-bert/bert-base-uncased"  # there too; the tokenizer of all of them is its
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")  # one of them is enough
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from glip_model.configuration_glip import GlipConfig
 from glip_model.convert_glip_checkpoint import CheckpointError, convert_state_dict
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
-
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")  # one of them is enough
+from glip_model.published import TOKENIZER_FILES
 
 
 def convert_checkpoint(file: Path, out: Path, config: GlipConfig, tokenizer: Path | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backend.errors import GlipLabelError, ModelError, UsageError
+from glip_model.published import PUBLISHED, TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from backend.model_store import ModelStore
@@ -42,8 +43,6 @@ def list_weights(as_json: bool) -> None:
     Example:
       glip-label weights list
     """
-    from glip_model.published import PUBLISHED
-
     store = _store()
     rows = [
         {
@@ -61,7 +60,7 @@ def list_weights(as_json: bool) -> None:
     click.echo("glip-nano  is bundled: demo grade, see docs/model-card.md")
     for row in rows:
         place = row["installed"] or f"glip-label weights pull {row['name']}"
-        click.echo(f"{row['name']:<9}  {row['file']:<39}  COCO AP {row['coco_ap']}  {row['trained_on']:<25}  {place}")
+        click.echo(f"{row['name']:<9}  {row['file']:<39}  COCO AP {row['coco_ap']}  {row['trained_on']:<31}  {place}")
 
 
 @command.command()
@@ -84,11 +83,12 @@ def pull(name: str, tokenizer: Path | None) -> None:
         from glip_model import GlipConfig
 
         _convert(file, folder, GlipConfig.named(model.variant), tokenizer or _tokenizer_at_hand(store, folder))
-    elif not (folder / "tokenizer.json").is_file() and not (folder / "vocab.txt").is_file():
+    elif not _has_tokenizer(folder):
         found = tokenizer or _tokenizer_at_hand(store, folder)
         if found is not None:
             _add_tokenizer(folder, found)
-    click.echo(f"{name} is in {folder}; use it with --model {name} or GLIP_LABEL_MODEL={name}")
+    how = f"; use it with --model {name} or GLIP_LABEL_MODEL={name}" if _has_tokenizer(folder) else ""
+    click.echo(f"{name} is in {folder}{how}")
 
 
 @command.command()
@@ -112,7 +112,7 @@ def convert(file: Path, out: Path, variant: str | None, config: Path | None, tok
 
     chosen = GlipConfig.named(variant) if variant else _read_config(config or Path())
     _convert(file, out, chosen, tokenizer or _tokenizer_at_hand(_store(), out))
-    click.echo(f"converted to {out}; use it with --model {out}")
+    click.echo(f"converted to {out}" + (f"; use it with --model {out}" if _has_tokenizer(out) else ""))
 
 
 def _store() -> "ModelStore":
@@ -121,6 +121,10 @@ def _store() -> "ModelStore":
     from backend.settings import Settings
 
     return ModelStore(Settings.from_env().home, HuggingFaceHub())
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
 def _tokenizer_at_hand(store: "ModelStore", out: Path) -> Path | None:
