@@ -61,7 +61,7 @@ def command(host: str | None, port: int | None, model: str | None) -> None:
             raise UsageError(f"port {settings.port} is in use: choose another with --port") from error
         raise UsageError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # waitress ends cleanly on KeyboardInterrupt
-    Thread(target=_warm_up, args=(detector.load,), name="load model", daemon=True).start()
+    Thread(target=_warm_up, args=(detector.load,), name="load model").start()
     click.echo(f"glip-label serves {version} on http://{settings.host}:{server.effective_port}")
     if backend.model_remark is not None:
         click.echo(backend.model_remark)

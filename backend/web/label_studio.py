@@ -77,10 +77,11 @@ def label_studio_routes(backend: Backend) -> Blueprint:
                 reason = one_line(str(answer))
                 failures.append({"project": asked.project_id, "task": task.id, "error": reason})
                 log.warning("%s project=%d task=%d failed: %s", g.request_id, asked.project_id, task.id, reason)
-        g.facts |= {"failed": len(failed)}
+        parts = [part for answer in answers if not isinstance(answer, GlipLabelError) for part in answer]
+        g.facts |= {"failed": len(failed), "regions": sum(len(prediction.regions) for _, prediction in parts)}
         if failed and len(failed) == len(answers):
             raise failed[0]
-        version = backend.detector.version
+        version = g.facts["version"] = backend.detector.version
         results = [
             failure_to_json(task.id, answer)
             if isinstance(answer, GlipLabelError)

@@ -292,7 +292,7 @@ def test_no_token_or_body_reaches_the_log(caplog: pytest.LogCaptureFixture) -> N
     service.post("/predict?key=s3cret-token", data=b"s3cret-token")
     assert "s3cret-token" not in caplog.text
     assert "traffic light" not in caplog.text
-    assert "project=7 tasks=1 failed=0" in caplog.text
+    assert "project=7 tasks=1 failed=0 regions=2 version=fake-0123abcd" in caplog.text
 
 
 def test_a_request_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
