@@ -71,24 +71,21 @@ def label_studio_routes(backend: Backend) -> Blueprint:
         asked = parse_predict(_body())
         g.facts |= {"project": asked.project_id, "tasks": len(asked.tasks)}
         answers = _answers(backend, asked)
-        failed = [error for error in answers if isinstance(error, GlipLabelError)]
-        for task, answer in zip(asked.tasks, answers, strict=True):
-            if isinstance(answer, GlipLabelError):
-                reason = one_line(str(answer))
-                failures.append({"project": asked.project_id, "task": task.id, "error": reason})
-                log.warning("%s project=%d task=%d failed: %s", g.request_id, asked.project_id, task.id, reason)
-        parts = [part for answer in answers if not isinstance(answer, GlipLabelError) for part in answer]
-        g.facts |= {"failed": len(failed), "regions": sum(len(prediction.regions) for _, prediction in parts)}
+        failed = [answer for answer in answers if isinstance(answer, GlipLabelError)]
+        failures.extend(_failures(asked, answers))
         if failed and len(failed) == len(answers):
             raise failed[0]
         version = g.facts["version"] = backend.detector.version
-        results = [
-            failure_to_json(task.id, answer)
-            if isinstance(answer, GlipLabelError)
-            else prediction_to_json(answer, version)
-            for task, answer in zip(asked.tasks, answers, strict=True)
-        ]
-        return jsonify({"results": results})
+        return jsonify(
+            {
+                "results": [
+                    failure_to_json(task.id, answer)
+                    if isinstance(answer, GlipLabelError)
+                    else prediction_to_json(answer, version)
+                    for task, answer in zip(asked.tasks, answers, strict=True)
+                ]
+            }
+        )
 
     @routes.post("/webhook")
     def webhook() -> tuple[Response, int]:
@@ -127,6 +124,21 @@ def _answers(backend: Backend, asked: PredictRequest) -> list[_Answer]:
                 parts.append((target, outcome if prompt is None else prompt.chosen(outcome)))
         answers.append(errors[0] if errors else parts)
     return answers
+
+
+def _failures(asked: PredictRequest, answers: Sequence[_Answer]) -> list[dict[str, object]]:
+    """Log what failed, count for the request's log line, and return what ``/health`` tells of it."""
+    failures: list[dict[str, object]] = []
+    regions = 0
+    for task, answer in zip(asked.tasks, answers, strict=True):
+        if isinstance(answer, GlipLabelError):
+            reason = one_line(str(answer))
+            failures.append({"project": asked.project_id, "task": task.id, "error": reason})
+            log.warning("%s project=%d task=%d failed: %s", g.request_id, asked.project_id, task.id, reason)
+        else:
+            regions += sum(len(prediction.regions) for _, prediction in answer)
+    g.facts |= {"failed": len(failures), "regions": regions}
+    return failures
 
 
 def _plan(
