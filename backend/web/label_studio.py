@@ -41,14 +41,8 @@ def label_studio_routes(backend: Backend) -> Blueprint:
 
     @routes.get("/health")
     def health() -> Response:
-        model: dict[str, object] = {"state": backend.model_state()}
-        try:
-            model["version"] = backend.detector.version
-        except ModelError as error:
-            model |= {"version": None, "error": str(error)}
-        if backend.model_remark is not None:
-            model["remark"] = backend.model_remark
-        return jsonify({"status": "UP", "model_class": "glip-label", "model": model, "failed_tasks": list(failures)})
+        facts = {"model_class": "glip-label", "model": _model_facts(backend), "failed_tasks": list(failures)}
+        return jsonify({"status": "UP", **facts})
 
     @routes.post("/setup")
     def setup() -> Response:
@@ -76,16 +70,13 @@ def label_studio_routes(backend: Backend) -> Blueprint:
         if failed and len(failed) == len(answers):
             raise failed[0]
         version = g.facts["version"] = backend.detector.version
-        return jsonify(
-            {
-                "results": [
-                    failure_to_json(task.id, answer)
-                    if isinstance(answer, GlipLabelError)
-                    else prediction_to_json(answer, version)
-                    for task, answer in zip(asked.tasks, answers, strict=True)
-                ]
-            }
-        )
+        results = [
+            failure_to_json(task.id, answer)
+            if isinstance(answer, GlipLabelError)
+            else prediction_to_json(answer, version)
+            for task, answer in zip(asked.tasks, answers, strict=True)
+        ]
+        return jsonify({"results": results})
 
     @routes.post("/webhook")
     def webhook() -> tuple[Response, int]:
@@ -99,6 +90,17 @@ def label_studio_routes(backend: Backend) -> Blueprint:
         return jsonify({"status": "ignored"}), 200
 
     return routes
+
+
+def _model_facts(backend: Backend) -> dict[str, object]:
+    facts: dict[str, object] = {"state": backend.model_state()}
+    try:
+        facts["version"] = backend.detector.version
+    except ModelError as error:
+        facts |= {"version": None, "error": str(error)}
+    if backend.model_remark is not None:
+        facts["remark"] = backend.model_remark
+    return facts
 
 
 def _answers(backend: Backend, asked: PredictRequest) -> list[_Answer]:
