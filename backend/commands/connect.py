@@ -8,13 +8,7 @@ import click
 from backend.settings import Settings
 
 
-@click.command(
-    epilog="""\b
-Example:
-  export GLIP_LABEL_LABEL_STUDIO_URL=http://localhost:8080 GLIP_LABEL_LABEL_STUDIO_TOKEN=...
-  glip-label serve &
-  glip-label connect --project 7"""
-)
+@click.command()
 @click.option("--project", required=True, help="Id or exact title of the project.")
 @click.option("--url", help="Address under which Label Studio reaches the service.  [default: from HOST and PORT]")
 @click.option("--replace", is_flag=True, help="Remove the project's other ML backends and their webhooks.")
@@ -23,7 +17,11 @@ def command(project: str, url: str | None, replace: bool, as_json: bool) -> None
     """Register the service with a Label Studio project.
 
     Sets what live predictions, score ordering and the events about corrections need. Running it again repairs what
-    is missing and doubles nothing.
+    is missing and doubles nothing. GLIP_LABEL_LABEL_STUDIO_URL and GLIP_LABEL_LABEL_STUDIO_TOKEN say where.
+
+    \b
+    Example:
+      glip-label connect --project 7 --url http://192.0.2.10:9090
     """
     from integrations.label_studio.api import find_project, label_studio_api
     from integrations.label_studio.connect import Backend, connect

@@ -21,13 +21,10 @@ if TYPE_CHECKING:
     from integrations.label_studio.sample_project import SampleProject
     from integrations.label_studio.server import RunningLabelStudio
 
+_LOG = "service.log"
 
-@click.command(
-    epilog="""\b
-Example:
-  glip-label demo --images photos/ --labels "cat,dog"
-"""
-)
+
+@click.command()
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of pictures for a second project.")
 @click.option("--labels", help="Names to find in them, with commas between.  [default: those of the scenes]")
 @click.option("--scenes", type=click.IntRange(1, 500), default=24, show_default=True, help="Generated scenes.")
@@ -46,6 +43,10 @@ def command(
 
     Starts Label Studio and the service on this machine, makes a project of generated scenes and one of the pictures
     in --images, connects them and has all pictures pre-annotated. Work done in them is kept for the next time.
+
+    \b
+    Example:
+      glip-label demo --images photos/ --labels "cat,dog"
     """
     from backend.model_folders import DEMO_MODEL, DEMO_REMARK
     from integrations.label_studio.api import label_studio_api
@@ -64,7 +65,7 @@ def command(
         label_studio_api(running.url, running.account.token) as api,
     ):
         for sample in samples:
-            project, connection = _show(api, sample, service_url)
+            project, connection = _show(api, sample, service_url, data / _LOG)
             click.echo(f"  {sample.title}: {running.url}/projects/{project}/data")
         remark = f" ({DEMO_REMARK})" if settings.model == DEMO_MODEL else ""
         click.echo(f"model {connection.model_version}{remark}")
@@ -113,11 +114,11 @@ def _service(running: "RunningLabelStudio", data: Path, port: int) -> Iterator[s
         BASIC_AUTH_PASSWORD="",
     )
     serve = [sys.executable, "-m", "backend.cli", "serve", "--host", LOOPBACK, "--port", str(chosen)]
-    with child_server(serve, health_url=f"{url}/health", log=data / "service.log", environment=environment):
+    with child_server(serve, health_url=f"{url}/health", log=data / _LOG, environment=environment):
         yield url
 
 
-def _show(api: "LabelStudio", sample: "SampleProject", service_url: str) -> "tuple[int, Connection]":
+def _show(api: "LabelStudio", sample: "SampleProject", service_url: str, log: Path) -> "tuple[int, Connection]":
     """Make the project, connect it and have it pre-annotated."""
     from integrations.label_studio.connect import Backend, connect
     from integrations.label_studio.sample_project import open_project, retrieve_predictions, unpredicted_tasks
@@ -129,7 +130,7 @@ def _show(api: "LabelStudio", sample: "SampleProject", service_url: str) -> "tup
             bar.update(done)
     missing = unpredicted_tasks(api, project)
     if missing:
-        click.echo(f"note: {len(missing)} pictures could not be read; the service's log names them", err=True)
+        click.echo(f"note: {len(missing)} pictures have no prediction; the service's log tells why: {log}", err=True)
     return project, connection
 
 
