@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 LABEL_STUDIO := $(LABEL_STUDIO_VENV)/bin/label-studio
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install label-studio serve demo test check
+.PHONY: install label-studio serve demo test check screenshot
 .DEFAULT_GOAL := install
 
 install: $(VENV)/installed
@@ -45,3 +45,8 @@ check: install
 
 test: check label-studio
 	LABEL_STUDIO=$(abspath $(LABEL_STUDIO)) $(BIN)/pytest -m end_to_end
+
+# The picture in the README is the one that the editor's test takes.
+screenshot: install label-studio
+	LABEL_STUDIO=$(abspath $(LABEL_STUDIO)) $(BIN)/pytest tests/end_to_end/test_editor.py
+	cp build/editor.png docs/screenshot.png

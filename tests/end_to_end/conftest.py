@@ -113,9 +113,9 @@ def make_project(
 ) -> Callable[..., Project]:
     """Makes a connected project of so many generated scenes; the file of number ``damaged`` is cut off."""
 
-    def make(count: int, damaged: int | None = None) -> Project:
-        title = request.node.name[:50]
-        folder = label_studio.files / title
+    def make(count: int, damaged: int | None = None, title: str | None = None) -> Project:
+        title = title or request.node.name[:50]
+        folder = label_studio.files / request.node.name
         pictures = write_scenes(folder, count)
         if damaged is not None:
             pictures[damaged].write_bytes(pictures[damaged].read_bytes()[:1000])

@@ -20,7 +20,7 @@ _EDITOR = "window.Htx?.annotationStore?.selected"
 def test_the_editor_shows_the_boxes_and_submits_them_with_their_provenance(
     make_project: Callable[..., Project], api: LabelStudio, label_studio: RunningLabelStudio, tmp_path: Path
 ) -> None:
-    project = make_project(6)
+    project = make_project(6, title="Generated scenes")
     assert sum(retrieve_predictions(api, project.id)) == 6
     headers = {"Authorization": f"Token {label_studio.account.token}"}
     stored = requests.get(f"{label_studio.url}/api/predictions?project={project.id}", headers=headers, timeout=30)
