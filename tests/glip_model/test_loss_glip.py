@@ -76,7 +76,10 @@ def test_padding_tokens_have_no_say() -> None:
     mask = torch.tensor([[1, 1, 1, 1, 0]])
     before = losses((logits, deltas, centerness), [target(BOXES, 5)], mask)["token"]
     logits[..., 4] = 40.0
-    assert losses((logits, deltas, centerness), [target(BOXES, 5)], mask)["token"] == before
+    mapped = target(BOXES, 5)
+    mapped["positive_map"][:, 4] = 1
+    for targets in ([target(BOXES, 5)], [mapped]):
+        assert losses((logits, deltas, centerness), targets, mask)["token"] == before
 
 
 @pytest.mark.parametrize(("tokens", "wanted"), [(256, True), (255, False)])
