@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 
 BIN := $(VENV)/bin
 LABEL_STUDIO := $(LABEL_STUDIO_VENV)/bin/label-studio
-PIP := -m pip install --quiet --disable-pip-version-check
+PIP := -m pip install -qq --disable-pip-version-check
 
 .PHONY: install label-studio serve demo test check screenshot
 .DEFAULT_GOAL := install

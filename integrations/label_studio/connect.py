@@ -73,9 +73,9 @@ def connect(api: LabelStudio, project_id: int, backend: Backend, *, replace: boo
     if row.title != version:
         with _explained(backend):
             api.ml.update(_id(row), title=version, **_row_fields(project_id, backend))
-    _mend_webhooks(api, project_id, backend)
     api.projects.update(project_id, show_collab_predictions=True, model_version=version)
-    return Connection(project_id, _id(row), version, ours is None, _remarks(api, project_id, backend, others))
+    remarks = [*_mend_webhooks(api, project_id, backend), *_remarks(api, project_id, backend, others)]
+    return Connection(project_id, _id(row), version, ours is None, tuple(remarks))
 
 
 def _register(api: LabelStudio, project_id: int, backend: Backend, row: MlBackend | None) -> MlBackend:
@@ -122,20 +122,30 @@ def _row_fields(project_id: int, backend: Backend) -> dict[str, Any]:
     return fields | {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
 
 
-def _mend_webhooks(api: LabelStudio, project_id: int, backend: Backend) -> None:
-    """Leave exactly one active webhook to the backend, with its credentials."""
+def _mend_webhooks(api: LabelStudio, project_id: int, backend: Backend) -> Iterator[str]:
+    """Leave exactly one active webhook to the backend, with its credentials; yields why there is none."""
     hooks = [hook for hook in api.webhooks.list(project=str(project_id)) if hook.url == backend.webhook_url]
     wanted: dict[str, Any] = {
+        "url": backend.webhook_url,
         "headers": backend.webhook_headers,
         "is_active": True,
         "send_payload": True,
         "send_for_all_actions": True,
     }
-    with _explained(backend):
-        if hooks:
-            api.webhooks.update(_id(hooks[0]), url=backend.webhook_url, **wanted)
-        else:
-            api.webhooks.create(project=project_id, url=backend.webhook_url, **wanted)
+    try:
+        with _explained(backend):
+            if hooks:
+                api.webhooks.update(_id(hooks[0]), **wanted)
+            else:
+                api.webhooks.create(project=project_id, **wanted)
+    except ApiError as error:
+        if error.status_code != 400 or "valid URL" not in str(error.body):
+            raise
+        # Label Studio predicts with http://name:9090 but takes no webhook to it, and says nothing when it makes none.
+        yield (
+            f"predictions work, but Label Studio takes no webhook to {backend.url} and will tell nothing about "
+            "corrections: give --url an IP address or a host name with a dot"
+        )
     for hook in hooks[1:]:
         api.webhooks.delete(_id(hook))
 
@@ -153,7 +163,7 @@ def _remarks(api: LabelStudio, project_id: int, backend: Backend, others: list[M
         for hook in api.webhooks.list(project=str(project_id))
         if hook.url.endswith("/webhook") and hook.url not in live
     ]
-    return tuple(remarks)
+    return remarks
 
 
 def _webhook_url(row: MlBackend) -> str:
@@ -218,10 +228,5 @@ _REFUSALS = (
         400,
         "look like a valid ML backend",
         "the backend at {url} refused /setup: check the project's labelling config (the backend's log names the fault)",
-    ),
-    (
-        400,
-        "Enter a valid URL",
-        "Label Studio takes no webhook to {url}: give --url an IP address or a host name with a dot",
     ),
 )

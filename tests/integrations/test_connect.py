@@ -24,6 +24,7 @@ class InMemoryLabelStudio:
 
     refusal: tuple[int, dict[str, Any]] | None = None
     keeps_row_when_refusing: bool = False
+    takes_webhooks: bool = True
     backends: dict[int, dict[str, Any]] = field(default_factory=dict)
     webhooks: dict[int, dict[str, Any]] = field(default_factory=dict)
     project: dict[str, Any] = field(default_factory=lambda: {"id": 1, "model_version": ""})
@@ -57,6 +58,8 @@ class InMemoryLabelStudio:
         rows = self.backends if parts[1] == "ml" else self.webhooks
         if len(parts) == 2 and request.method == "GET":
             return httpx.Response(200, json=list(rows.values()))
+        if not self.takes_webhooks and rows is self.webhooks:
+            return httpx.Response(400, json={"validation_errors": {"url": ["Enter a valid URL."]}})
         row = self.add_webhook(body["url"]) if len(parts) == 2 else rows[int(parts[2])]
         if request.method == "DELETE":
             del rows[row["id"]]
@@ -70,7 +73,8 @@ class InMemoryLabelStudio:
             row |= body
         if self.refusal is not None:
             return httpx.Response(self.refusal[0], json=self.refusal[1])
-        self.add_webhook(body["url"].rstrip("/") + "/webhook")
+        if self.takes_webhooks:
+            self.add_webhook(body["url"].rstrip("/") + "/webhook")
         return httpx.Response(201, json=row)
 
 
@@ -144,6 +148,16 @@ def test_replace_removes_other_backends_with_their_webhooks_only() -> None:
 
     assert [row["url"] for row in label_studio.backends.values()] == [URL]
     assert {hook["url"] for hook in label_studio.webhooks.values()} == {"http://chat/notify", WEBHOOK}
+
+
+def test_a_host_that_takes_no_webhook_is_connected_with_a_remark() -> None:
+    label_studio = InMemoryLabelStudio(takes_webhooks=False)
+
+    connection = connect(label_studio.client(), 1, Backend("http://glip:9090"))
+
+    assert label_studio.project["model_version"] == connection.model_version
+    (remark,) = connection.remarks
+    assert "no webhook to http://glip:9090" in remark
 
 
 def validation_error(text: str) -> dict[str, Any]:
