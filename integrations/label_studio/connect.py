@@ -150,7 +150,7 @@ def _mend_webhooks(api: LabelStudio, project_id: int, backend: Backend) -> Itera
         api.webhooks.delete(_id(hook))
 
 
-def _remarks(api: LabelStudio, project_id: int, backend: Backend, others: list[MlBackend]) -> tuple[str, ...]:
+def _remarks(api: LabelStudio, project_id: int, backend: Backend, others: list[MlBackend]) -> list[str]:
     remarks = [
         f"ML backend {row.id} ({row.url}) is connected too, and Label Studio asks only the oldest for "
         "predictions: remove it, or connect with --replace"
