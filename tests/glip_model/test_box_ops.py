@@ -27,6 +27,7 @@ def boxes(draw: st.DrawFn, smallest: float = 0.0) -> tuple[float, float, float, 
     return x1, y1, x1 + width, y1 + height
 
 
+@settings(deadline=None)
 @given(boxes(), boxes())
 def test_overlap_equals_that_of_the_plain_float_geometry(
     first: tuple[float, float, float, float], second: tuple[float, float, float, float]
@@ -50,6 +51,7 @@ def test_counting_the_last_pixel_gives_a_point_box_an_area() -> None:
     assert box_iou(point, pair) == 0
 
 
+@settings(deadline=None)
 @given(boxes(smallest=-0.5), st.tuples(coordinate, coordinate), st.sampled_from([63.0, 127.0, 255.0, 511.0, 1023.0]))
 def test_decoding_undoes_encoding(
     box: tuple[float, float, float, float], corner: tuple[float, float], side: float
@@ -82,6 +84,7 @@ def test_generalised_overlap_of_known_pairs() -> None:
     torch.testing.assert_close(generalized_box_iou(first, second), torch.tensor([1.0, 1 / 3, -0.8]))
 
 
+@settings(deadline=None)
 @given(boxes(), boxes(smallest=1.0))
 def test_generalised_overlap_never_exceeds_the_overlap(
     first: tuple[float, float, float, float], second: tuple[float, float, float, float]
@@ -122,7 +125,7 @@ def crowded(draw: st.DrawFn) -> tuple[list[list[float]], list[float], list[int]]
     return found, [score / 8 for *_, score, _ in rows], [label % 3 for *_, label in rows]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(crowded(), st.sampled_from([0.1, 0.3, 0.6, 0.9]))
 def test_suppression_keeps_what_the_greedy_loop_keeps_best_first(
     found: tuple[list[list[float]], list[float], list[int]], threshold: float

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -36,6 +36,7 @@ def losses(
     return detection_losses(*outputs, anchors=ANCHORS, targets=targets, attention_mask=mask)
 
 
+@settings(deadline=None)
 @given(st.floats(-30, 30), st.sampled_from([0.0, 1.0]))
 def test_focal_loss_is_the_weighted_cross_entropy(logit: float, wanted: float) -> None:
     x, t = torch.tensor(logit, dtype=torch.float64), torch.tensor(wanted, dtype=torch.float64)
