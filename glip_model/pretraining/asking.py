@@ -73,9 +73,11 @@ def ask_names(scene: Scene, rng: np.random.Generator) -> Sample:
         if fitting:
             boxes.append(thing.box_xyxy)
             names.append(fitting)
-    return Sample(
-        scene.rgb, np.array(boxes, dtype=np.float32).reshape(-1, 4), tuple(names), tuple(phrases)
-    )
+    return Sample(scene.rgb, np.array(boxes, dtype=np.float32).reshape(-1, 4), tuple(names), tuple(phrases))
+
+
+def _article(noun: str, rng: np.random.Generator) -> str:
+    return ("an" if noun[0] in "aeiou" else "a", "the", "one")[rng.integers(3)]
 
 
 def _relation(first: Thing, second: Thing) -> str:
@@ -105,8 +107,8 @@ def ask_sentence(scene: Scene, rng: np.random.Generator) -> CaptionedSample:
             relation = alone and rng.random() < 0.5
             before = scene.things[said[-1][1][0]]
             text += _relation(before, scene.things[index]) if relation else _LINKS[rng.integers(len(_LINKS))]
-        determiner = COUNT_WORDS[len(fitting)] if len(fitting) > 1 else ("a", "the", "one")[rng.integers(3)]
         noun = phrase.text(len(fitting))
+        determiner = COUNT_WORDS[len(fitting)] if len(fitting) > 1 else _article(noun, rng)
         start = len(text) + len(determiner) + 1
         text += f"{determiner} {noun}"
         said.append(((start, start + len(noun)), fitting))

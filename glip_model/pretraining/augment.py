@@ -1,0 +1,141 @@
+"""Changes to a sample that keep its boxes right.
+
+Shape letters: N boxes. Sizes are (height, width); boxes are xyxy in pixels of the picture they come with.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glip_model.pretraining.coco_sets import Handling
+from glip_model.pretraining.samples import Sample
+
+_LEAST_VISIBLE = 0.35
+_LEAST_SIDE = 3.0
+_FILL = (124, 116, 104)
+"""RGB close to the mean that normalisation subtracts, for what lies outside a picture."""
+
+SCALES = (0.5, 1.25)
+"""Least and largest enlargement of a real picture; inference shows a 640 px picture at 0.75 to 0.8."""
+
+
+def kept_boxes(sample: Sample, boxes: NDArray[np.float32], size_hw: tuple[int, int]) -> Sample:
+    """The sample with boxes clipped to a picture of ``size_hw``; those mostly outside it are dropped.
+
+    Args:
+        sample: gives the picture and the names; ``boxes`` replaces its own.
+        boxes: ``(N, 4)``, may reach beyond the picture.
+        size_hw: size of the picture.
+    """
+    height, width = size_hw
+    limits = np.array([width, height, width, height], dtype=np.float32)
+    clipped = np.clip(boxes, 0, limits)
+    before = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    kept = (sides.min(axis=1) >= _LEAST_SIDE) & (sides.prod(axis=1) >= _LEAST_VISIBLE * before)
+    names = tuple(n for n, keep in zip(sample.names, kept, strict=True) if keep)
+    return Sample(sample.rgb, clipped[kept], names, sample.asked)
+
+
+def cut(sample: Sample, origin_xy: tuple[float, float], scale: float, size_hw: tuple[int, int]) -> Sample:
+    """Show the part of a picture that starts at ``origin_xy``, enlarged by ``scale``, as a picture of ``size_hw``.
+
+    What lies outside the picture is filled with a mean colour.
+    """
+    height, width = size_hw
+    (x, y), (full_height, full_width) = origin_xy, sample.rgb.shape[:2]
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width / scale, full_width), min(y + height / scale, full_height)
+    canvas = Image.new("RGB", (width, height), _FILL)
+    shown = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+    part = Image.fromarray(sample.rgb).resize(shown, Image.Resampling.BILINEAR, (left, top, right, bottom))
+    canvas.paste(part, (round((left - x) * scale), round((top - y) * scale)))
+    boxes = (sample.boxes_xyxy - np.array([x, y, x, y], dtype=np.float32)) * np.float32(scale)
+    return kept_boxes(Sample(np.asarray(canvas), sample.boxes_xyxy, sample.names, sample.asked), boxes, size_hw)
+
+
+def random_cut(
+    sample: Sample, size_hw: tuple[int, int], scales: tuple[float, float], rng: np.random.Generator
+) -> Sample:
+    """A random part of the picture at a random scale, most often around one of its boxes."""
+    height, width = size_hw
+    full_height, full_width = sample.rgb.shape[:2]
+    scale = float(np.exp(rng.uniform(np.log(scales[0]), np.log(scales[1]))))
+    room = np.array([full_width - width / scale, full_height - height / scale])
+    low, high = np.minimum(room, 0), np.maximum(room, 0)
+    origin = rng.uniform(low, high)
+    if len(sample.boxes_xyxy) and rng.random() < 0.7:
+        x1, y1, x2, y2 = sample.boxes_xyxy[rng.integers(len(sample.boxes_xyxy))]
+        window = np.array([width, height]) / scale
+        slack = np.maximum(window - np.array([x2 - x1, y2 - y1]), 0)
+        origin = np.clip(np.array([x1, y1]) - rng.random(2) * slack, low, high)
+    return cut(sample, (float(origin[0]), float(origin[1])), scale, size_hw)
+
+
+def mirrored(sample: Sample) -> Sample:
+    """Left and right exchanged."""
+    boxes = sample.boxes_xyxy.copy()
+    boxes[:, [0, 2]] = sample.rgb.shape[1] - boxes[:, [2, 0]]
+    return Sample(np.ascontiguousarray(sample.rgb[:, ::-1]), boxes, sample.names, sample.asked)
+
+
+def quarter_turned(sample: Sample, turns: int) -> Sample:
+    """Turned by ``turns`` times 90 degrees, counter-clockwise."""
+    rgb, boxes = sample.rgb, sample.boxes_xyxy
+    for _ in range(turns % 4):
+        width = rgb.shape[1]
+        x1, y1, x2, y2 = boxes.T
+        boxes = np.stack([y1, width - x2, y2, width - x1], axis=1)
+        rgb = np.rot90(rgb)
+    return Sample(np.ascontiguousarray(rgb), boxes, sample.names, sample.asked)
+
+
+def recoloured(sample: Sample, strength: float, rng: np.random.Generator) -> Sample:
+    """Brightness, contrast and channel gains changed at random, through one table per channel."""
+    gains = rng.uniform(1 - strength, 1 + strength) * rng.uniform(1 - strength / 4, 1 + strength / 4, 3)
+    contrast = rng.uniform(1 - strength, 1 + strength)
+    levels = np.arange(256, dtype=np.float32)
+    rgb = np.empty_like(sample.rgb)
+    for channel in range(3):
+        table = np.clip(((levels - 110) * contrast + 110) * gains[channel], 0, 255).astype(np.uint8)
+        rgb[..., channel] = table[sample.rgb[..., channel]]
+    return Sample(rgb, sample.boxes_xyxy, sample.names, sample.asked)
+
+
+def augmented(
+    sample: Sample,
+    handling: Handling,
+    size_hw: tuple[int, int],
+    scales: tuple[float, float],
+    rng: np.random.Generator,
+) -> Sample:
+    """One view of a real sample: a random cut, then the turns and colours that its set allows."""
+    turns = int(rng.integers(4)) if handling.quarter_turns else 0
+    wanted = size_hw if turns % 2 == 0 else (size_hw[1], size_hw[0])
+    view = random_cut(sample, wanted, scales, rng)
+    if turns:
+        view = quarter_turned(view, turns)
+    if handling.mirror and rng.random() < 0.5:
+        view = mirrored(view)
+    return recoloured(view, handling.colour, rng)
+
+
+def mosaic(tiles: Sequence[Sample], centre_xy: tuple[int, int], side: int) -> Sample:
+    """Four pictures in one: top left, top right, bottom left, bottom right of ``centre_xy``.
+
+    Every tile must fill its quarter, and a name that one tile asks for must be absent from, or labelled in, all
+    others. That holds for tiles of sets that share no names.
+    """
+    x, y = centre_xy
+    corners = ((0, 0), (x, 0), (0, y), (x, y))
+    rgb = np.empty((side, side, 3), dtype=np.uint8)
+    boxes, names, asked = [], [], {}
+    for (left, top), tile in zip(corners, tiles, strict=True):
+        height, width = tile.rgb.shape[:2]
+        rgb[top : top + height, left : left + width] = tile.rgb
+        boxes.append(tile.boxes_xyxy + np.array([left, top, left, top], dtype=np.float32))
+        names.extend(tile.names)
+        asked.update(dict.fromkeys(tile.asked))
+    return Sample(rgb, np.concatenate(boxes), tuple(names), tuple(asked))

@@ -1,0 +1,137 @@
+"""Training batches, each a pure function of (seed, step), so that a resumed run reads what the first would have read.
+
+Shape letters: B images, S side of the square pictures, T tokens of the longest caption, N boxes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from glip_model.caption import tokens_of_spans
+from glip_model.pretraining.asking import ask_names, ask_sentence, random_phrase
+from glip_model.pretraining.augment import SCALES, augmented, mosaic
+from glip_model.pretraining.coco_sets import RealSet
+from glip_model.pretraining.samples import CaptionedSample, Sample, as_captioned
+from glip_model.pretraining.scenes import random_scene
+
+_MOST_NAMES = 14
+
+
+class Batch(TypedDict):
+    """What one step reads: pictures as bytes, to be normalised on the other side of the queue."""
+
+    rgb: Tensor  # (B, S, S, 3) uint8
+    input_ids: Tensor  # (B, T)
+    attention_mask: Tensor  # (B, T)
+    targets: list[dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What a batch is made of.
+
+    Attributes:
+        batch_size: pictures a step.
+        sides: side of the square pictures; one is drawn for each batch.
+        scene_share: share of generated scenes asked with names.
+        sentence_share: share of generated scenes asked with a sentence; the rest are real pictures.
+        mosaic_share: share of the real pictures that are four in one.
+    """
+
+    batch_size: int = 8
+    sides: tuple[int, ...] = (288, 352, 416)
+    scene_share: float = 0.3
+    sentence_share: float = 0.1
+    mosaic_share: float = 0.3
+
+
+class PretrainingBatches(Dataset[Batch]):
+    """Batch number ``step`` of an endless run; the sets are drawn with the given weights."""
+
+    def __init__(
+        self, tokenizer: Any, sets: Sequence[RealSet], weights: Sequence[float], mixture: Mixture, seed: int
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._sets = tuple(sets)
+        self._weights = np.asarray(weights, dtype=np.float64) / max(sum(weights), 1e-9)
+        self._mixture = mixture
+        self._seed = seed
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self._seed, step])
+        side = int(rng.choice(self._mixture.sides))
+        samples = [self._draw(side, rng) for _ in range(self._mixture.batch_size)]
+        return collate(self._tokenizer, samples)
+
+    def _draw(self, side: int, rng: np.random.Generator) -> CaptionedSample:
+        mixture = self._mixture
+        kind = rng.random()
+        if kind < mixture.sentence_share:
+            return ask_sentence(random_scene(side, rng), rng)
+        if kind < mixture.sentence_share + mixture.scene_share or not self._sets:
+            sample = ask_names(random_scene(side, rng), rng)
+        elif rng.random() < mixture.mosaic_share:
+            sample = self._with_negatives(self._mosaic(side, rng), rng)
+        else:
+            sample = self._with_negatives(self._view((side, side), rng), rng)
+        return as_captioned(sample, rng)
+
+    def _view(self, size_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
+        real = self._sets[rng.choice(len(self._sets), p=self._weights)]
+        sample = real.samples[rng.integers(len(real.samples))]
+        return augmented(sample, real.handling, size_hw, SCALES, rng)
+
+    def _mosaic(self, side: int, rng: np.random.Generator) -> Sample:
+        x, y = (int(v) for v in rng.integers(round(side * 0.35), round(side * 0.65), 2))
+        sizes = ((y, x), (y, side - x), (side - y, x), (side - y, side - x))
+        return mosaic([self._view(size_hw, rng) for size_hw in sizes], (x, y), side)
+
+    def _with_negatives(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Ask for absent names too: those of other sets and of scenes. Now and then some names are left out."""
+        asked = list(sample.asked)
+        names, boxes = sample.names, sample.boxes_xyxy
+        if rng.random() < 0.2:
+            asked = [name for name in asked if rng.random() < 0.6] or asked[:1]
+            kept = [i for i, of_box in enumerate(names) if of_box[0] in asked]
+            names, boxes = tuple(names[i] for i in kept), boxes[kept]
+        others = [name for real in self._sets for name in real.names if name not in sample.asked]
+        others.append(random_phrase(rng).text())
+        room = max(0, _MOST_NAMES - len(asked))
+        count = min(room, len(others), int(rng.integers(0, 6)))
+        asked += [others[i] for i in rng.permutation(len(others))[:count]]
+        return Sample(sample.rgb, boxes, names, tuple(asked))
+
+
+def collate(tokenizer: Any, samples: Sequence[CaptionedSample]) -> Batch:
+    """Tokenise the captions and stack pictures of one size."""
+    read = []
+    for sample in samples:
+        flat = [span for spans in sample.spans for span in spans]
+        ids, tokens = tokens_of_spans(tokenizer, sample.caption, flat)
+        read.append((ids, iter(tokens)))
+    longest = max(len(ids) for ids, _ in read)
+    input_ids = torch.full((len(samples), longest), tokenizer.pad_token_id)  # (B, T)
+    attention_mask = torch.zeros_like(input_ids)
+    targets = []
+    for row, (sample, (ids, tokens)) in enumerate(zip(samples, read, strict=True)):
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        attention_mask[row, : len(ids)] = 1
+        positive = torch.zeros(len(sample.boxes_xyxy), longest)  # (N, T)
+        for box, spans in enumerate(sample.spans):
+            for _ in spans:
+                positive[box, list(next(tokens))] = 1.0
+        targets.append({"boxes": torch.from_numpy(sample.boxes_xyxy), "positive_map": positive})
+    rgb = torch.from_numpy(np.stack([sample.rgb for sample in samples]))
+    return Batch(rgb=rgb, input_ids=input_ids, attention_mask=attention_mask, targets=targets)
+
+
+def pixel_values(rgb: Tensor, mean_bgr: NDArray[np.float32], std_bgr: NDArray[np.float32]) -> Tensor:
+    """Bytes ``(B, S, S, 3)`` RGB to ``(B, 3, S, S)`` BGR, normalised, in channels-last memory."""
+    values = (rgb.flip(-1).float() - torch.from_numpy(mean_bgr)) / torch.from_numpy(std_bgr)
+    return values.permute(0, 3, 1, 2)

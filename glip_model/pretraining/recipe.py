@@ -1,0 +1,133 @@
+"""The recipe of the bundled glip-nano: what is built, and how its weights are moved.
+
+Every number of the recipe is in this module, in ``batches.Mixture`` and in ``augment``.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from glip_model.configuration_glip import GlipConfig
+from glip_model.modeling_glip import GlipForDetection
+from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
+
+INPUT_SIZE = {"shortest_edge": 416, "longest_edge": 512}
+"""How large glip-nano sees pictures."""
+
+DEFAULT_SETS = {"blood_cells": 1.0, "aquarium": 1.6, "cards": 1.6, "microcontrollers": 0.8}
+"""Real sets by folder name, and how often each is drawn relative to the others."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the weights are moved.
+
+    Attributes:
+        peak_lr: learning rate after the warm-up; it then falls to ``last_share`` of itself along a cosine.
+        warm_up_steps: steps of linear rise.
+        weight_decay: of matrices and kernels; biases, norms and scales have none.
+        gradient_clip: largest L2 norm of the whole gradient.
+        ema_decay: of the averaged weights that are saved in the end.
+    """
+
+    peak_lr: float = 1e-3
+    last_share: float = 0.01
+    warm_up_steps: int = 250
+    weight_decay: float = 0.05
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.998
+
+    def learning_rate(self, step: int, progress: float) -> float:
+        """The rate at a step; ``progress`` in 0..1 is the share of the budget that is used up."""
+        cosine = self.last_share + (1 - self.last_share) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+        return self.peak_lr * min(1.0, (step + 1) / self.warm_up_steps) * cosine
+
+
+def nano_config(vocab_size: int, early_fusion: bool = True) -> GlipConfig:
+    """The configuration of glip-nano; ``early_fusion=False`` is the layout of GLIP-T (A), for comparison."""
+    return GlipConfig(
+        backbone_config={
+            "model_type": "resnet",
+            "layer_type": "basic",
+            "embedding_size": 48,
+            "hidden_sizes": [48, 96, 192, 384],
+            "depths": [2, 2, 2, 2],
+            "out_features": ["stage2", "stage3", "stage4"],
+        },
+        text_config={
+            "vocab_size": vocab_size,
+            "hidden_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 512,
+            "max_position_embeddings": 256,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        },
+        hidden_size=64,
+        num_blocks=2,
+        early_fusion=early_fusion,
+        num_fusion_heads=4,
+        fusion_dim=256,
+        fusion_dropout=0.0,
+        drop_block_rate=0.0,
+    )
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Three groups: kernels with decay; biases at twice the rate; norms and scales; the last two without decay.
+
+    ``lr_factor`` of each group multiplies the schedule's rate (SPEC 10).
+    """
+    kernels, biases, scales = [], [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.endswith("bias"):
+            biases.append(parameter)
+        else:
+            (kernels if parameter.ndim > 1 else scales).append(parameter)
+    return [
+        {"params": kernels, "weight_decay": weight_decay, "lr_factor": 1.0},
+        {"params": biases, "weight_decay": 0.0, "lr_factor": 2.0},
+        {"params": scales, "weight_decay": 0.0, "lr_factor": 1.0},
+    ]
+
+
+class AveragedWeights:
+    """Exponential moving average of a model's whole state; early averages forget faster, so that they keep up."""
+
+    def __init__(self, state: dict[str, Tensor], decay: float, updates: int = 0) -> None:
+        self.state = {name: tensor.detach().clone() for name, tensor in state.items()}
+        self.decay = decay
+        self.updates = updates
+
+    @torch.no_grad()
+    def update(self, state: dict[str, Tensor]) -> None:
+        """Move towards the model's state of now; whole numbers are copied."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, mean in self.state.items():
+            if mean.is_floating_point():
+                mean.lerp_(state[name], 1 - decay)
+            else:
+                mean.copy_(state[name])
+
+
+def save_model(folder: Path, config: GlipConfig, state: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write a model folder: weights in half precision, configuration, tokenizer and processor."""
+    model = GlipForDetection(config)
+    model.load_state_dict(state)
+    model.half().save_pretrained(folder)  # type: ignore[no-untyped-call]
+    GlipProcessor(GlipImageProcessor(size=INPUT_SIZE), tokenizer).save_pretrained(folder)
+
+
+def first_not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:
+    """Name of the first tensor that holds NaN or infinity, for the error message."""
+    return next((name for name, tensor in named if not tensor.isfinite().all()), None)

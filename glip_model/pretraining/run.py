@@ -1,0 +1,296 @@
+"""The pre-training loop: resumable, budgeted in steps or minutes, one JSON line of log now and then.
+
+A run's folder always holds the averaged weights of its last checkpoint as a loadable model, ``checkpoint.pt`` to go on
+from, and ``log.jsonl``.
+"""
+
+import ctypes
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import multiprocessing as mp
+from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from glip_model.image import DEFAULT_PIXELS
+from glip_model.modeling_glip import GlipForDetection
+from glip_model.pretraining.batches import Batch, Mixture, PretrainingBatches, pixel_values
+from glip_model.pretraining.coco_sets import RealSet
+from glip_model.pretraining.recipe import (
+    AveragedWeights,
+    Schedule,
+    first_not_finite,
+    nano_config,
+    parameter_groups,
+    save_model,
+)
+from glip_model.pretraining.tokenizer import train_tokenizer
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.jsonl"
+_LOG_EVERY = 20
+_QUEUED_BATCHES = 6
+
+
+class PretrainingError(RuntimeError):
+    """A run that cannot start or go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One run.
+
+    Attributes:
+        steps: length of the run; None measures it by ``minutes`` of training time, earlier parts included.
+        checkpoint_minutes: time between checkpoints.
+        processes: single-threaded processes that share each step, each with a batch of its own. On a CPU that others
+            use too this beats threads, which wait for one another thousands of times a step.
+        init: model folder to start from instead of chance; its tokenizer is kept.
+    """
+
+    steps: int | None = None
+    minutes: float = 75.0
+    early_fusion: bool = True
+    seed: int = 0
+    checkpoint_minutes: float = 4.0
+    processes: int = 2
+    init: Path | None = None
+    mixture: Mixture = field(default_factory=Mixture)
+    schedule: Schedule = field(default_factory=Schedule)
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds."""
+
+    model: GlipForDetection
+    tokenizer: PreTrainedTokenizerBase
+    optimizer: torch.optim.Optimizer
+    average: AveragedWeights
+    step: int = 0
+    seconds: float = 0.0
+
+
+def pretrain(out: Path, sets: Sequence[RealSet], weights: Sequence[float], settings: RunSettings) -> None:
+    """Train until the budget is used up, and leave a model folder in ``out``; goes on where a stopped run was.
+
+    Args:
+        out: folder of the run.
+        sets: real sets in memory; none trains on scenes alone.
+        weights: how often each set is drawn relative to the others.
+        settings: the rest.
+
+    Raises:
+        PretrainingError: the loss is no longer finite, or the folder's checkpoint is of another run.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    meeting_point = out / "processes"
+    meeting_point.unlink(missing_ok=True)
+    try:
+        mp.start_processes(  # type: ignore[no-untyped-call]
+            _train, (out, sets, weights, settings), settings.processes, start_method="fork"
+        )
+    except mp.ProcessRaisedException as error:
+        raise PretrainingError(str(error).strip().splitlines()[-1]) from error
+    finally:
+        meeting_point.unlink(missing_ok=True)
+
+
+def _train(rank: int, out: Path, sets: Sequence[RealSet], weights: Sequence[float], settings: RunSettings) -> None:
+    """One of the processes; all hold the same weights, the first one also writes."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    world = settings.processes
+    dist.init_process_group("gloo", init_method=f"file://{(out / 'processes').resolve()}", rank=rank, world_size=world)
+    torch.manual_seed(settings.seed)
+    state = _start(out, sets, settings)
+    batches = PretrainingBatches(state.tokenizer, sets, weights, settings.mixture, settings.seed)
+    last = settings.steps if settings.steps is not None else sys.maxsize // world
+    loader: DataLoader[Batch] = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(state.step * world + rank, last * world, world),
+        num_workers=1,
+        prefetch_factor=_QUEUED_BATCHES,
+        worker_init_fn=_calm_worker,
+    )
+    began, saved = time.monotonic() - state.seconds, state.seconds
+    with _Journal(out / LOG, settings, enabled=rank == 0) as journal:
+        for batch in loader if _progress(state, settings) < 1 else ():
+            journal.write(state, _train_step(state, batch, settings, time.monotonic() - began))
+            if _progress(state, settings) >= 1:
+                break
+            if rank == 0 and state.seconds - saved > 60 * settings.checkpoint_minutes:
+                _save(out, state, settings)
+                saved = state.seconds
+    if rank == 0:
+        _save(out, state, settings)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+class _Journal:
+    """The progress bar and the JSON lines of a run."""
+
+    def __init__(self, path: Path, settings: RunSettings, enabled: bool) -> None:
+        self._settings, self._enabled = settings, enabled
+        self._file = path.open("a", encoding="utf-8") if enabled else None
+        self._bar = tqdm(total=100, unit="%", desc="pretrain", disable=not enabled)
+
+    def __enter__(self) -> "_Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        if self._file:
+            self._file.close()
+
+    def write(self, state: _State, losses: dict[str, float]) -> None:
+        """Note a step; every so often as a line."""
+        self._bar.update(min(100, round(100 * _progress(state, self._settings))) - self._bar.n)
+        if self._file and (state.step == 1 or state.step % _LOG_EVERY == 0):
+            line = {"step": state.step, "seconds": round(state.seconds, 1), **losses}
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            self._bar.set_postfix({"step": state.step, "loss": f"{losses['loss']:.2f}"})
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory for itself: a step of training frees and asks for gigabytes.
+
+    Otherwise each large tensor is mapped and page-faulted anew, which can cost more than the arithmetic.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has none
+        trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
+        mallopt(mmap_threshold, largest)
+        mallopt(trim_threshold, largest)
+
+
+def _calm_worker(_: int) -> None:
+    os.nice(5)  # a late batch waits in the queue; a late step costs time
+    torch.set_num_threads(1)
+
+
+def _progress(state: _State, settings: RunSettings) -> float:
+    if settings.steps is not None:
+        return state.step / settings.steps
+    return state.seconds / (60 * settings.minutes)
+
+
+def _train_step(state: _State, batch: Batch, settings: RunSettings, seconds: float) -> dict[str, float]:
+    """One step of AdamW; bf16 where the processor has units for it, losses in fp32 always."""
+    schedule, model = settings.schedule, state.model
+    rate = schedule.learning_rate(state.step, _progress(state, settings))
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["lr_factor"]
+    mean, std = (np.array(values, dtype=np.float32) for values in (DEFAULT_PIXELS.mean, DEFAULT_PIXELS.std))
+    pixels = pixel_values(batch["rgb"], mean, std)
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=_has_bf16_units()):
+        output = model(pixels, batch["input_ids"], batch["attention_mask"], batch["targets"])
+    state.optimizer.zero_grad()
+    output.loss.backward()
+    state.seconds = _share_gradients(model, seconds)
+    norm = float(clip_grad_norm_(model.parameters(), schedule.gradient_clip))
+    if not math.isfinite(norm):
+        guilty = first_not_finite(model.named_parameters()) or "none of the weights, so a batch did it"
+        raise PretrainingError(
+            f"step {state.step}: loss {float(output.loss.detach())}, gradient {norm} "
+            f"(first weight not finite: {guilty}): start again from the checkpoint with a lower learning rate"
+        )
+    state.optimizer.step()
+    state.average.update(model.state_dict())
+    state.step += 1
+    losses = {name: round(float(value.detach()), 4) for name, value in output.losses.items()}
+    return {"loss": round(float(output.loss.detach()), 4), **losses, "norm": round(norm, 3), "lr": rate}
+
+
+def _share_gradients(model: GlipForDetection, seconds: float) -> float:
+    """Average the gradients over all processes, and the seconds with them, so that all agree on the learning rate."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([torch.tensor([seconds]), *(gradient.flatten() for gradient in gradients)])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    parts = flat[1:].split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+    return float(flat[0])
+
+
+def _has_bf16_units() -> bool:
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
+def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
+    """A state from the folder's checkpoint, from ``init``, or from chance."""
+    checkpoint = _read_checkpoint(out / CHECKPOINT, settings)
+    folder = out if checkpoint else settings.init
+    if folder is None:
+        tokenizer = train_tokenizer([name for real in sets for name in real.names])
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    config = nano_config(len(tokenizer), settings.early_fusion)
+    model = GlipForDetection(config)
+    if checkpoint:
+        model.load_state_dict(checkpoint["model"])
+    elif settings.init:
+        loaded = GlipForDetection.from_pretrained(settings.init, dtype=torch.float32, local_files_only=True)
+        model.load_state_dict(loaded.state_dict())
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    groups = parameter_groups(model, settings.schedule.weight_decay)
+    state = _State(
+        model,
+        tokenizer,
+        torch.optim.AdamW(groups, lr=settings.schedule.peak_lr, fused=True),
+        AveragedWeights(model.state_dict(), settings.schedule.ema_decay),
+    )
+    if checkpoint:
+        state.optimizer.load_state_dict(checkpoint["optimizer"])
+        state.average.state = checkpoint["average"]
+        state.average.updates = checkpoint["updates"]
+        state.step, state.seconds = checkpoint["step"], checkpoint["seconds"]
+    return state
+
+
+def _read_checkpoint(path: Path, settings: RunSettings) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
+    wanted = {"seed": settings.seed, "early_fusion": settings.early_fusion}
+    if checkpoint["run"] != wanted:
+        raise PretrainingError(f"{path}: of a run with {checkpoint['run']}, not {wanted}: give another folder")
+    return checkpoint
+
+
+def _save(out: Path, state: _State, settings: RunSettings) -> None:
+    """Write the checkpoint aside and rename it, so that a killed run always finds a whole one."""
+    save_model(out, state.model.config, state.average.state, state.tokenizer)
+    aside = out / f"{CHECKPOINT}.part"
+    torch.save(
+        {
+            "run": {"seed": settings.seed, "early_fusion": settings.early_fusion},
+            "model": state.model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "average": state.average.state,
+            "updates": state.average.updates,
+            "step": state.step,
+            "seconds": state.seconds,
+        },
+        aside,
+    )
+    aside.replace(out / CHECKPOINT)
