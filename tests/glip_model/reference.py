@@ -234,7 +234,6 @@ def padded_text(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tens
     return F.pad(input_ids, (0, missing)), F.pad(attention_mask, (0, missing))
 
 
-@torch.no_grad()
 def forward(
     model: Any, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor, record: Stages | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
