@@ -56,8 +56,9 @@ def command(
     settings = Settings.from_env()
     data = settings.home / "demo"
     samples = list(_samples(data / "label-studio" / "files", scenes, images, labels))
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # stop as cleanly as on Ctrl-C
-        signal.signal(ending, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # stop as cleanly as on Ctrl-C, unless nohup says otherwise
+        if signal.getsignal(ending) is not signal.SIG_IGN:
+            signal.signal(ending, signal.default_int_handler)
     click.echo("starting Label Studio (the first time takes about a minute)")
     with (
         label_studio_server(executable, data / "label-studio", port=port) as running,
