@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Output cells per step: their samples, 9 * C numbers each, stay in the processor's cache.
+# Output cells per step: their samples, 9 * C numbers each, stay in the processor's cache. In training steps are longer:
+# the backward pass of each adds up a gradient as large as the whole table of rows.
 CELLS = 1024
+CELLS_WITH_GRADIENT = 16_384
 
 LevelSizes = tuple[tuple[int, int], ...]
 
@@ -108,7 +110,8 @@ def deform_conv(rows: Tensor, indices: Tensor, weights: Tensor, kernel: Tensor, 
         ``(B, n, C_out)``.
     """
     B, _, C = rows.shape
-    table, step = rows.reshape(-1, C), 9 * CELLS
+    table = rows.reshape(-1, C)
+    step = 9 * (CELLS_WITH_GRADIENT if torch.is_grad_enabled() else CELLS)
     weights = weights.to(rows.dtype)
     outputs = []
     for index, weight in zip(indices.split(step), weights.split(step), strict=True):
