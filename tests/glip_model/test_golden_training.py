@@ -15,6 +15,7 @@ from glip_model.convert_glip_checkpoint import convert_state_dict
 from glip_model.modeling_glip import GlipForDetection, GlipOutput
 from glip_model.weights_files import read_checkpoint
 from tests.golden.cases import (
+    official_gradients,
     official_shapes,
     pixel_values,
     read_case,
@@ -54,22 +55,7 @@ def trained(variant: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Gli
         targets=targets(case, training),
     )
     output.loss.backward()
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return output, _official_gradients(variant, gradients)
-
-
-def _official_gradients(variant: str, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Bring gradients into official names and layouts by following each entry's number through the converter."""
-    shapes = official_shapes(variant)
-    numbered, first = {}, 0
-    for name, shape in shapes.items():
-        size = int(torch.tensor(shape).prod())
-        numbered[name] = torch.arange(first, first + size).view(shape)
-        first += size
-    flat = torch.full((first,), torch.nan, dtype=torch.float64)
-    for name, places in convert_state_dict(numbered, tiny_config(early_fusion=variant == "tiny")).items():
-        flat[places.flatten()] = gradients[name].flatten().double()
-    return {name: flat[places] for name, places in numbered.items()}
+    return output, official_gradients(model, variant)
 
 
 @cache

@@ -7,11 +7,12 @@ tensor its first 64 numbers, then 256 spread evenly). ``tiny_p3.full.npz`` holds
 import gzip
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glip_model.configuration_glip import GlipConfig
+from glip_model.convert_glip_checkpoint import convert_state_dict
+from glip_model.modeling_glip import GlipForDetection
 from tests.golden.refinit import normalise, reference_image, reference_weight
 
 FOLDER = Path(__file__).parent
@@ -129,6 +132,24 @@ def targets(case: Case, training: Mapping[str, Any]) -> list[dict[str, Tensor]]:
             row[next(tokens)] = 1
         made.append({"boxes": torch.tensor(boxes), "positive_map": positive_map})
     return made
+
+
+def official_gradients(model: GlipForDetection, variant: str) -> dict[str, Tensor]:
+    """Gradients of a model under official names, in official shapes and float64; NaN where it has no such weight.
+
+    Each entry of an official state dict is numbered, and its number followed through the converter.
+    """
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    numbered, first = {}, 0
+    for name, shape in official_shapes(variant).items():
+        numbered[name] = torch.arange(first, first + math.prod(shape)).view(shape)
+        first += math.prod(shape)
+    flat = torch.full((first,), torch.nan, dtype=torch.float64)
+    for name, places in convert_state_dict(numbered, cast(GlipConfig, model.config)).items():
+        gradient = gradients[name]
+        if gradient is not None:
+            flat[places.flatten()] = gradient.flatten().double()
+    return {name: flat[places] for name, places in numbered.items()}
 
 
 def sample_places(size: int) -> Tensor:
