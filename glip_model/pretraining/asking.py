@@ -33,7 +33,7 @@ def _changed(phrase: Phrase, rng: np.random.Generator) -> Phrase:
         "texture": phrase.texture,
         "size": phrase.size,
     }
-    fields[part] = values[rng.integers(len(values))]
+    fields[part] = values[int(rng.integers(len(values)))]
     return Phrase(**fields)
 
 
@@ -115,6 +115,6 @@ def ask_sentence(scene: Scene, rng: np.random.Generator) -> CaptionedSample:
         used |= set(fitting)
         if len(said) == 4 or rng.random() < 0.25:
             break
-    spans = {i: ((span,),) for span, fitting in said for i in fitting}
+    spans = {i: (span,) for span, fitting in said for i in fitting}
     boxes = np.array([scene.things[i].box_xyxy for i in spans], dtype=np.float32).reshape(-1, 4)
-    return CaptionedSample(scene.rgb, boxes, text or "nothing", tuple(spans[i][0] for i in spans))
+    return CaptionedSample(scene.rgb, boxes, text if said else "nothing", tuple(spans.values()))

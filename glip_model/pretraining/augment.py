@@ -131,7 +131,9 @@ def mosaic(tiles: Sequence[Sample], centre_xy: tuple[int, int], side: int) -> Sa
     x, y = centre_xy
     corners = ((0, 0), (x, 0), (0, y), (x, y))
     rgb = np.empty((side, side, 3), dtype=np.uint8)
-    boxes, names, asked = [], [], {}
+    boxes: list[NDArray[np.float32]] = []
+    names: list[tuple[str, ...]] = []
+    asked: dict[str, None] = {}
     for (left, top), tile in zip(corners, tiles, strict=True):
         height, width = tile.rgb.shape[:2]
         rgb[top : top + height, left : left + width] = tile.rgb

@@ -3,7 +3,7 @@
 Shape letters: B images, S side of the square pictures, T tokens of the longest caption, N boxes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -38,7 +38,8 @@ class Mixture:
 
     Attributes:
         batch_size: pictures a step.
-        sides: side of the square pictures; one is drawn for each batch.
+        sides: side of the square pictures, at least 160; one is drawn for each batch. Below, P7 is a single cell, and
+            oneDNN computes wrong bf16 gradients for a strided convolution of one cell.
         scene_share: share of generated scenes asked with names.
         sentence_share: share of generated scenes asked with a sentence; the rest are real pictures.
         mosaic_share: share of the real pictures that are four in one.
@@ -110,7 +111,7 @@ class PretrainingBatches(Dataset[Batch]):
 
 def collate(tokenizer: Any, samples: Sequence[CaptionedSample]) -> Batch:
     """Tokenise the captions and stack pictures of one size."""
-    read = []
+    read: list[tuple[tuple[int, ...], Iterator[tuple[int, ...]]]] = []
     for sample in samples:
         flat = [span for spans in sample.spans for span in spans]
         ids, tokens = tokens_of_spans(tokenizer, sample.caption, flat)
@@ -119,13 +120,13 @@ def collate(tokenizer: Any, samples: Sequence[CaptionedSample]) -> Batch:
     input_ids = torch.full((len(samples), longest), tokenizer.pad_token_id)  # (B, T)
     attention_mask = torch.zeros_like(input_ids)
     targets = []
-    for row, (sample, (ids, tokens)) in enumerate(zip(samples, read, strict=True)):
+    for row, (sample, (ids, token_groups)) in enumerate(zip(samples, read, strict=True)):
         input_ids[row, : len(ids)] = torch.tensor(ids)
         attention_mask[row, : len(ids)] = 1
         positive = torch.zeros(len(sample.boxes_xyxy), longest)  # (N, T)
         for box, spans in enumerate(sample.spans):
             for _ in spans:
-                positive[box, list(next(tokens))] = 1.0
+                positive[box, list(next(token_groups))] = 1.0
         targets.append({"boxes": torch.from_numpy(sample.boxes_xyxy), "positive_map": positive})
     rgb = torch.from_numpy(np.stack([sample.rgb for sample in samples]))
     return Batch(rgb=rgb, input_ids=input_ids, attention_mask=attention_mask, targets=targets)

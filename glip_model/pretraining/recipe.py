@@ -85,7 +85,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
     ``lr_factor`` of each group multiplies the schedule's rate (SPEC 10).
     """
-    kernels, biases, scales = [], [], []
+    kernels: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
+    scales: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

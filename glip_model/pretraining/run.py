@@ -13,17 +13,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import multiprocessing as mp
+from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException, start_processes
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from glip_model.configuration_glip import GlipConfig
 from glip_model.image import DEFAULT_PIXELS
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.pretraining.batches import Batch, Mixture, PretrainingBatches, pixel_values
@@ -41,6 +43,7 @@ from glip_model.pretraining.tokenizer import train_tokenizer
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 _LOG_EVERY = 20
+_MEETING_POINT = "processes"
 _QUEUED_BATCHES = 6
 
 
@@ -96,13 +99,14 @@ def pretrain(out: Path, sets: Sequence[RealSet], weights: Sequence[float], setti
         PretrainingError: the loss is no longer finite, or the folder's checkpoint is of another run.
     """
     out.mkdir(parents=True, exist_ok=True)
-    meeting_point = out / "processes"
+    if settings.processes == 1:
+        _train(0, out, sets, weights, settings)
+        return
+    meeting_point = out / _MEETING_POINT
     meeting_point.unlink(missing_ok=True)
     try:
-        mp.start_processes(  # type: ignore[no-untyped-call]
-            _train, (out, sets, weights, settings), settings.processes, start_method="fork"
-        )
-    except mp.ProcessRaisedException as error:
+        start_processes(_train, (out, sets, weights, settings), settings.processes, start_method="fork")
+    except ProcessRaisedException as error:
         raise PretrainingError(str(error).strip().splitlines()[-1]) from error
     finally:
         meeting_point.unlink(missing_ok=True)
@@ -110,10 +114,12 @@ def pretrain(out: Path, sets: Sequence[RealSet], weights: Sequence[float], setti
 
 def _train(rank: int, out: Path, sets: Sequence[RealSet], weights: Sequence[float], settings: RunSettings) -> None:
     """One of the processes; all hold the same weights, the first one also writes."""
-    torch.set_num_threads(1)
     keep_freed_memory()
     world = settings.processes
-    dist.init_process_group("gloo", init_method=f"file://{(out / 'processes').resolve()}", rank=rank, world_size=world)
+    if world > 1:
+        torch.set_num_threads(1)
+        meeting_point = f"file://{(out / _MEETING_POINT).resolve()}"
+        dist.init_process_group("gloo", init_method=meeting_point, rank=rank, world_size=world)
     torch.manual_seed(settings.seed)
     state = _start(out, sets, settings)
     batches = PretrainingBatches(state.tokenizer, sets, weights, settings.mixture, settings.seed)
@@ -137,8 +143,9 @@ def _train(rank: int, out: Path, sets: Sequence[RealSet], weights: Sequence[floa
                 saved = state.seconds
     if rank == 0:
         _save(out, state, settings)
-    dist.barrier()
-    dist.destroy_process_group()
+    if world > 1:
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 class _Journal:
@@ -205,31 +212,36 @@ def _train_step(state: _State, batch: Batch, settings: RunSettings, seconds: flo
         output = model(pixels, batch["input_ids"], batch["attention_mask"], batch["targets"])
     state.optimizer.zero_grad()
     output.loss.backward()
-    state.seconds = _share_gradients(model, seconds)
+    state.seconds, loss = _share_gradients(model, seconds, float(output.loss.detach()))
     norm = float(clip_grad_norm_(model.parameters(), schedule.gradient_clip))
-    if not math.isfinite(norm):
+    if not math.isfinite(loss) or not math.isfinite(norm):
         guilty = first_not_finite(model.named_parameters()) or "none of the weights, so a batch did it"
         raise PretrainingError(
-            f"step {state.step}: loss {float(output.loss.detach())}, gradient {norm} "
+            f"step {state.step}: loss {loss}, gradient {norm} "
             f"(first weight not finite: {guilty}): start again from the checkpoint with a lower learning rate"
         )
     state.optimizer.step()
     state.average.update(model.state_dict())
     state.step += 1
     losses = {name: round(float(value.detach()), 4) for name, value in output.losses.items()}
-    return {"loss": round(float(output.loss.detach()), 4), **losses, "norm": round(norm, 3), "lr": rate}
+    return {"loss": round(loss, 4), **losses, "norm": round(norm, 3), "lr": rate}
 
 
-def _share_gradients(model: GlipForDetection, seconds: float) -> float:
-    """Average the gradients over all processes, and the seconds with them, so that all agree on the learning rate."""
+def _share_gradients(model: GlipForDetection, seconds: float, loss: float) -> tuple[float, float]:
+    """Average the gradients over all processes, and with them seconds and loss.
+
+    So all agree on the learning rate, and on whether to go on.
+    """
+    if not dist.is_initialized():
+        return seconds, loss
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([torch.tensor([seconds]), *(gradient.flatten() for gradient in gradients)])
+    flat = torch.cat([torch.tensor([seconds, loss]), *(gradient.flatten() for gradient in gradients)])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    parts = flat[1:].split([gradient.numel() for gradient in gradients])
+    parts = flat[2:].split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
-    return float(flat[0])
+    return float(flat[0]), float(flat[1])
 
 
 def _has_bf16_units() -> bool:
@@ -251,7 +263,7 @@ def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
     elif settings.init:
         loaded = GlipForDetection.from_pretrained(settings.init, dtype=torch.float32, local_files_only=True)
         model.load_state_dict(loaded.state_dict())
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = parameter_groups(model, settings.schedule.weight_decay)
     state = _State(
         model,
@@ -279,7 +291,7 @@ def _read_checkpoint(path: Path, settings: RunSettings) -> dict[str, Any] | None
 
 def _save(out: Path, state: _State, settings: RunSettings) -> None:
     """Write the checkpoint aside and rename it, so that a killed run always finds a whole one."""
-    save_model(out, state.model.config, state.average.state, state.tokenizer)
+    save_model(out, cast(GlipConfig, state.model.config), state.average.state, state.tokenizer)
     aside = out / f"{CHECKPOINT}.part"
     torch.save(
         {

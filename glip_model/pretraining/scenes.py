@@ -74,7 +74,7 @@ def random_looks(rng: np.random.Generator, near: Sequence[Looks] = ()) -> Looks:
         if rng.random() < 0.35:
             texture = "plain"
         if near and rng.random() < 0.55:
-            other = near[rng.integers(len(near))]
+            other = near[int(rng.integers(len(near)))]
             kept = rng.random(3) < 0.5
             shape = other.shape if kept[0] else shape
             colour = other.colour if kept[1] else colour
@@ -119,7 +119,7 @@ def draw_scene(side: int, wanted: Sequence[Looks], rng: np.random.Generator) -> 
     """
     picture = draw_ground(side, rng)
     limit = rng.choice([0.0, 0.06, 0.18])
-    boxes = np.zeros((0, 4), dtype=np.float32)
+    boxes: FloatArray = np.zeros((0, 4), dtype=np.float32)
     things: list[Thing] = []
     for looks in wanted:
         low, high = SIDE_OF_SIZE[looks.size]

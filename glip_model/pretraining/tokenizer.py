@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertTokenizerFast, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from glip_model.pretraining.asking import ask_sentence, random_phrase
 from glip_model.pretraining.scenes import random_scene
@@ -59,9 +59,9 @@ def train_tokenizer(names: Sequence[str], seed: int = 0) -> PreTrainedTokenizerF
     )
     alphabet = [f"a{letter}" for letter in letters]  # makes every letter a word-inner piece as well
     tokenizer.train_from_iterator([*alphabet, *_corpus(names, seed)], trainer)
-    first, last = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+    first, last = (SPECIAL_TOKENS.index(token) for token in ("[CLS]", "[SEP]"))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", last), ("[CLS]", first))
-    return BertTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="[UNK]",  # noqa: S106
         pad_token="[PAD]",  # noqa: S106

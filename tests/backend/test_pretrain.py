@@ -1,0 +1,44 @@
+"""``glip-label pretrain``: what it refuses before any training."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from backend.commands.pretrain import command
+from backend.errors import ModelError, UsageError
+
+
+def run(*arguments: object) -> object:
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    if result.exception is not None:
+        raise result.exception
+    return result
+
+
+def test_real_sets_without_their_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--data is missing"):
+        run(tmp_path)
+
+
+def test_two_lengths_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--minutes and --steps"):
+        run(tmp_path, "--scenes-only", "--minutes", 1, "--steps", 1)
+
+
+def test_a_set_without_annotations_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cats.train\.json"):
+        run(tmp_path / "out", "--data", tmp_path, "--sets", "cats", "--steps", 1)
+
+
+def test_measuring_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        run(tmp_path, "--scenes-only", "--measure", "val")
+
+
+def test_a_set_whose_annotations_are_no_coco_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "train.json").write_text(json.dumps({"images": {}}))
+    with pytest.raises(UsageError, match=r"cats.train\.json: no COCO data set"):
+        run(tmp_path / "out", "--data", tmp_path, "--sets", "cats", "--steps", 1)

@@ -1,0 +1,173 @@
+"""Real sets, augmentation, tokenizer and batches of pre-training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from glip_model.pretraining.augment import augmented, cut, mirrored, mosaic, quarter_turned, recoloured
+from glip_model.pretraining.batches import Mixture, PretrainingBatches, pixel_values
+from glip_model.pretraining.coco_sets import DataError, Handling, RealSet, read_coco_set
+from glip_model.pretraining.samples import Sample, as_captioned
+from glip_model.pretraining.tokenizer import train_tokenizer
+
+
+def marked(height: int = 60, width: int = 100) -> Sample:
+    """A grey picture with a white block exactly where its box is."""
+    rgb = np.full((height, width, 3), 90, dtype=np.uint8)
+    rgb[10:30, 20:60] = 255
+    return Sample(rgb, np.array([[20, 10, 60, 30]], dtype=np.float32), (("block",),), ("block", "hole"))
+
+
+def block_of(rgb: NDArray[np.uint8]) -> list[int]:
+    ys, xs = np.nonzero(rgb[..., 0] > 200)
+    return [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
+
+
+def write_set(folder: Path, file_name: str = "a.png") -> None:
+    (folder / "images").mkdir(parents=True)
+    Image.fromarray(marked().rgb).save(folder / "images" / "a.png")
+    coco = {
+        "images": [{"id": 5, "file_name": file_name, "width": 100, "height": 60}],
+        "annotations": [{"id": 1, "image_id": 5, "category_id": 2, "bbox": [20, 10, 40, 20]}],
+        "categories": [{"id": 1, "name": "hole"}, {"id": 2, "name": "block"}],
+    }
+    (folder / "train.json").write_text(json.dumps(coco))
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_turned_box_still_lies_on_its_thing(turns: int) -> None:
+    turned = quarter_turned(marked(), turns)
+    assert turned.boxes_xyxy[0].tolist() == block_of(turned.rgb)
+
+
+def test_a_mirrored_box_still_lies_on_its_thing() -> None:
+    assert mirrored(marked()).boxes_xyxy[0].tolist() == block_of(mirrored(marked()).rgb) == [40, 10, 80, 30]
+
+
+@pytest.mark.parametrize(("origin", "scale"), [((0.0, 0.0), 1.0), ((-10.0, 5.0), 1.0), ((10.0, 0.0), 2.0)])
+def test_a_cut_box_still_lies_on_its_thing(origin: tuple[float, float], scale: float) -> None:
+    view = cut(marked(), origin, scale, (64, 128))
+    assert view.rgb.shape == (64, 128, 3)
+    assert np.abs(view.boxes_xyxy[0] - block_of(view.rgb)).max() <= 1
+
+
+def test_a_box_that_is_mostly_cut_off_is_dropped_with_its_name() -> None:
+    view = cut(marked(), (55.0, 0.0), 1.0, (60, 45))
+    assert len(view.boxes_xyxy) == len(view.names) == 0
+    assert view.asked == ("block", "hole")
+
+
+def test_recolouring_changes_pixels_and_nothing_else() -> None:
+    sample = marked()
+    changed = recoloured(sample, 0.3, np.random.default_rng(0))
+    assert not np.array_equal(changed.rgb, sample.rgb)
+    assert np.array_equal(changed.boxes_xyxy, sample.boxes_xyxy)
+
+
+def test_an_augmented_view_has_the_wanted_size_and_boxes_inside() -> None:
+    handling = Handling(quarter_turns=True)
+    for seed in range(30):
+        view = augmented(marked(), handling, (48, 72), (0.5, 1.25), np.random.default_rng(seed))
+        assert view.rgb.shape == (48, 72, 3)
+        assert (view.boxes_xyxy >= 0).all()
+        assert (view.boxes_xyxy[:, 2:] <= [72, 48]).all()
+
+
+def test_a_mosaic_keeps_each_tile_and_asks_for_all_names() -> None:
+    sizes = [(30, 40), (30, 60), (70, 40), (70, 60)]
+    tiles = [
+        Sample(
+            np.full((height, width, 3), 40 * i, dtype=np.uint8),
+            np.array([[1, 2, 11, 12]], dtype=np.float32),
+            ((f"thing {i}",),),
+            (f"thing {i}", "nothing"),
+        )
+        for i, (height, width) in enumerate(sizes)
+    ]
+    whole = mosaic(tiles, (40, 30), 100)
+    assert whole.boxes_xyxy.tolist() == [[1, 2, 11, 12], [41, 2, 51, 12], [1, 32, 11, 42], [41, 32, 51, 42]]
+    assert [int(whole.rgb[int(y1), int(x1), 0]) for x1, y1, *_ in whole.boxes_xyxy] == [0, 40, 80, 120]
+    assert sorted(whole.asked) == ["nothing", "thing 0", "thing 1", "thing 2", "thing 3"]
+
+
+def test_a_coco_folder_is_read_with_boxes_as_corners(tmp_path: Path) -> None:
+    write_set(tmp_path / "blocks")
+    real = read_coco_set(tmp_path / "blocks", "train")
+    assert real.names == ("hole", "block")
+    assert real.samples[0].boxes_xyxy.tolist() == [[20, 10, 60, 30]]
+    assert real.samples[0].names == (("block",),)
+
+
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    write_set(tmp_path / "blocks", file_name="b.png")
+    with pytest.raises(DataError, match=r"b\.png"):
+        read_coco_set(tmp_path / "blocks", "train")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"images": []}', '{"images": 3, "annotations": [], "categories": []}'])
+def test_a_file_that_is_no_coco_data_set_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(DataError, match=r"train\.json: no COCO data set"):
+        read_coco_set(tmp_path, "train")
+
+
+def test_the_tokenizer_knows_every_plain_word_and_keeps_given_names_whole() -> None:
+    tokenizer = train_tokenizer(["jellyfish"])
+    assert tokenizer.tokenize("Jellyfish") == ["jellyfish"]
+    ids = tokenizer("Quartz zygote 1234567890 JACKDAWS!")["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+def test_a_caption_holds_all_names_in_some_order_and_spans_that_point_at_them() -> None:
+    captioned = as_captioned(marked(), np.random.default_rng(0))
+    ((start, end),) = captioned.spans[0]
+    assert sorted(captioned.caption.split(". ")) == ["block", "hole"]
+    assert captioned.caption[start:end] == "block"
+
+
+def make_batches(mixture: Mixture) -> PretrainingBatches:
+    real = RealSet("blocks", ("block", "hole"), (marked(300, 400),))
+    other = RealSet("discs", ("disc",), (Sample(marked(200, 200).rgb, np.zeros((0, 4), np.float32), (), ("disc",)),))
+    return PretrainingBatches(train_tokenizer(["block", "hole", "disc"]), [real, other], [1, 1], mixture, seed=3)
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    batches = make_batches(Mixture(batch_size=4, sides=(96,)))
+    first, again, next_one = batches[5], make_batches(Mixture(batch_size=4, sides=(96,)))[5], batches[6]
+    assert torch.equal(first["rgb"], again["rgb"])
+    assert torch.equal(first["input_ids"], again["input_ids"])
+    assert not torch.equal(first["rgb"], next_one["rgb"])
+
+
+def test_positive_maps_point_at_the_tokens_of_the_boxes_names() -> None:
+    batches = make_batches(Mixture(batch_size=8, sides=(128,), scene_share=0, sentence_share=0))
+    tokenizer = train_tokenizer(["block", "hole", "disc"])
+    boxes = 0
+    for step in range(3):
+        batch = batches[step]
+        assert batch["rgb"].shape == (8, 128, 128, 3)
+        for ids, target in zip(batch["input_ids"], batch["targets"], strict=True):
+            assert target["positive_map"].shape == (len(target["boxes"]), len(ids))
+            for row in target["positive_map"]:
+                assert tokenizer.decode(ids[row > 0]) == "block"
+                boxes += 1
+    assert boxes > 5
+
+
+def test_scenes_and_sentences_come_in_the_wanted_shares() -> None:
+    only_sentences = make_batches(Mixture(batch_size=6, sides=(96,), scene_share=0, sentence_share=1))
+    tokenizer = train_tokenizer(["block", "hole", "disc"])
+    texts = [tokenizer.decode(ids) for ids in only_sentences[0]["input_ids"]]
+    assert not any("block" in text or ". " in text for text in texts)
+
+
+def test_pixel_values_are_normalised_blue_green_red() -> None:
+    rgb = torch.tensor([[[[30, 20, 10]]]], dtype=torch.uint8)
+    mean, std = np.array([10, 10, 10], np.float32), np.array([1, 2, 4], np.float32)
+    assert pixel_values(rgb, mean, std).flatten().tolist() == [0, 5, 5]
