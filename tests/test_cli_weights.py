@@ -41,6 +41,11 @@ def checkpoint(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture
+def options(config: str, tokenizer: str) -> tuple[str, ...]:
+    return ("--config", config, "--tokenizer", tokenizer)
+
+
 def convert(file: Path, out: Path, *words: str) -> int:
     return run(["weights", "convert", str(file), str(out), *words])
 
@@ -104,32 +109,29 @@ def test_without_a_tokenizer_the_weights_are_converted_and_one_line_says_what_is
 
 
 @pytest.mark.parametrize(
-    ("name", "tensor", "complaint"),
+    ("change", "complaint"),
     [
-        ("rpn.head.bias_lang", None, "missing: head.text_bias"),
-        ("rpn.head.bias_lang", torch.zeros(3), "mis-shaped: head.text_bias (3,) instead of (64,)"),
-        ("rpn.head.dyhead_tower.2.DyConv.0.conv.weight", torch.zeros(3, 3), "mis-shaped"),
-        ("rpn.head.scales.2.scale", torch.zeros(3), "mis-shaped: head.level_scales (7,) instead of (5,)"),
-        ("rpn.head.other", torch.zeros(3), "unknown: rpn.head.other"),
+        (("rpn.head.bias_lang", None), "missing: head.text_bias"),
+        (("rpn.head.bias_lang", torch.zeros(3)), "mis-shaped: head.text_bias (3,) instead of (64,)"),
+        (("rpn.head.dyhead_tower.2.DyConv.0.conv.weight", torch.zeros(3, 3)), "mis-shaped"),
+        (("rpn.head.scales.2.scale", torch.zeros(3)), "mis-shaped: head.level_scales (7,) instead of (5,)"),
+        (("rpn.head.other", torch.zeros(3)), "unknown: rpn.head.other"),
         (
-            "rpn.head.bias0",
-            torch.tensor([float("nan")]),
+            ("rpn.head.bias0", torch.tensor([float("nan")])),
             "weight module.rpn.head.bias0 holds numbers that are not finite",
         ),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_by_name(
-    name: str,
-    tensor: torch.Tensor | None,
+    change: tuple[str, torch.Tensor | None],
     complaint: str,
     checkpoint: Path,
-    config: str,
-    tokenizer: str,
+    options: tuple[str, ...],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    assert convert(changed(checkpoint, name, tensor), out, "--config", config, "--tokenizer", tokenizer) == 1
+    assert convert(changed(checkpoint, *change), out, *options) == 1
     error = capsys.readouterr().err
     assert complaint in error
     assert error.startswith(f"glip-label: {checkpoint}: ")

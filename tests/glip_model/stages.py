@@ -1,6 +1,7 @@
 """The outputs of every stage of one run of the real network, under the names that the golden data use."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,71 +15,75 @@ def run_with_stages(
     model: GlipForDetection, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor
 ) -> tuple[GlipOutput, dict[str, Tensor]]:
     """Run the network and keep what its parts returned; text positions that were never computed are NaN."""
-    kept: dict[str, Tensor] = {}
-    sizes: list[tuple[int, int]] = []
-
-    def maps(x: Tensor) -> dict[str, Tensor]:
-        cells = x.split([h * w for h, w in sizes], 1)
-        return {
-            f"p{i}": part.transpose(1, 2).unflatten(2, size)  # (B, C, h, w)
-            for i, (part, size) in enumerate(zip(cells, sizes, strict=True), 3)
-        }
-
-    def text(x: Tensor) -> Tensor:
-        return _all_positions(x).expand(len(pixel_values), -1, -1).clone()
-
-    def on(module: Any, keep: Callable[[Any], None]) -> Any:
-        return module.register_forward_hook(lambda _module, _inputs, output: keep(output))
-
-    def pyramid(levels: list[Tensor]) -> None:
-        sizes.extend((level.shape[2], level.shape[3]) for level in levels)
-        kept.update({f"fpn.p{i}": level.clone() for i, level in enumerate(levels, 3)})
-
-    def fused(name: str) -> Callable[[tuple[Tensor, Tensor]], None]:
-        def keep(output: tuple[Tensor, Tensor]) -> None:
-            kept.update({f"{name}.visual.{level}": x.clone() for level, x in maps(output[0]).items()})
-            kept[f"{name}.lang"] = text(output[1])
-
-        return keep
-
-    def layer(name: str) -> Callable[[Tensor], None]:
-        return lambda output: kept.update({f"{name}.lang": text(output)})
-
-    def convolved(name: str) -> Callable[[Tensor], None]:
-        return lambda output: kept.update({f"{name}.visual.{k}": x.clone() for k, x in maps(output).items()})
-
-    def stage2(x: Tensor) -> None:
-        kept["swin.stage2"] = x.permute(0, 3, 1, 2).clone()
-
-    def backbone(outputs: list[Tensor]) -> None:
-        kept.update({f"swin.stage{i}": x.clone() for i, x in enumerate(outputs, 3)})
-
-    def encoder(output: Any) -> None:
-        kept["lang.hidden"] = text(output.last_hidden_state)
-
-    parts: Any = model
-    hooks = [
-        on(parts.backbone.stages[0][-1], stage2),
-        on(parts.backbone, backbone),
-        on(parts.pyramid, pyramid),
-        on(parts.text_encoder, encoder),
-    ]
-    number = 0
-    for block in parts.tower:
-        if block.fusion is not None:
-            hooks.append(on(block.fusion, fused(f"tower.{number}.VLFuse")))
-            hooks.append(on(block.text_layer, layer(f"tower.{number + 1}.BertEncoderLayer")))
-            number += 2
-        hooks.append(on(block.dynamic_conv, convolved(f"tower.{number}.DyConv")))
-        number += 1
+    stages = _Stages(len(pixel_values))
+    hooks = stages.listen(model)
     try:
         output = model(pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask)
     finally:
         for hook in hooks:
             hook.remove()
     blank = attention_mask.unsqueeze(-1) == 0
-    kept["lang.embedded"] = (kept["lang.hidden"]).masked_fill(blank, 0.0)
-    return output, kept | _head_maps(output, maps, attention_mask)
+    stages.kept["lang.embedded"] = stages.kept["lang.hidden"].masked_fill(blank, 0.0)
+    return output, stages.kept | _head_maps(output, stages.maps, attention_mask)
+
+
+class _Stages:
+    """Keeps what the parts of a network return, as maps and texts of all positions."""
+
+    def __init__(self, images: int) -> None:
+        self.kept: dict[str, Tensor] = {}
+        self._images = images
+        self._sizes: list[tuple[int, int]] = []
+
+    def listen(self, model: Any) -> list[Any]:
+        """Hook every stage; returns the hooks, to be removed."""
+
+        def on(module: Any, keep: Callable[[Any], None]) -> Any:
+            return module.register_forward_hook(lambda _module, _inputs, output: keep(output))
+
+        hooks = [
+            on(model.backbone.stages[0][-1], self._stage2),
+            on(model.backbone, self._backbone),
+            on(model.pyramid, self._pyramid),
+            on(model.text_encoder, lambda output: self._text("lang.hidden", output.last_hidden_state)),
+        ]
+        number = 0
+        for block in model.tower:
+            if block.fusion is not None:
+                hooks.append(on(block.fusion, partial(self._fused, f"tower.{number}.VLFuse")))
+                hooks.append(on(block.text_layer, partial(self._text, f"tower.{number + 1}.BertEncoderLayer.lang")))
+                number += 2
+            hooks.append(on(block.dynamic_conv, partial(self._image, f"tower.{number}.DyConv")))
+            number += 1
+        return hooks
+
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """Cells ``(B, A, C)`` as one ``(B, C, h, w)`` per level."""
+        cells = x.split([h * w for h, w in self._sizes], 1)
+        return {
+            f"p{i}": part.transpose(1, 2).unflatten(2, size)
+            for i, (part, size) in enumerate(zip(cells, self._sizes, strict=True), 3)
+        }
+
+    def _stage2(self, x: Tensor) -> None:
+        self.kept["swin.stage2"] = x.permute(0, 3, 1, 2).clone()
+
+    def _backbone(self, outputs: list[Tensor]) -> None:
+        self.kept.update({f"swin.stage{i}": x.clone() for i, x in enumerate(outputs, 3)})
+
+    def _pyramid(self, levels: list[Tensor]) -> None:
+        self._sizes.extend((level.shape[2], level.shape[3]) for level in levels)
+        self.kept.update({f"fpn.p{i}": level.clone() for i, level in enumerate(levels, 3)})
+
+    def _fused(self, name: str, output: tuple[Tensor, Tensor]) -> None:
+        self._image(name, output[0])
+        self._text(f"{name}.lang", output[1])
+
+    def _image(self, name: str, output: Tensor) -> None:
+        self.kept.update({f"{name}.visual.{level}": x.clone() for level, x in self.maps(output).items()})
+
+    def _text(self, name: str, output: Tensor) -> None:
+        self.kept[name] = _all_positions(output).expand(self._images, -1, -1).clone()
 
 
 def _all_positions(x: Tensor) -> Tensor:
