@@ -24,7 +24,7 @@ def call(label_studio: RunningLabelStudio) -> Callable[..., Any]:
 
     def answer(method: str, path: str, **more: Any) -> Any:
         headers = {"Authorization": f"Token {label_studio.account.token}"}
-        reply = requests.request(method, label_studio.url + path, headers=headers, timeout=120, **more)
+        reply = requests.request(method, label_studio.url + path, headers=headers, timeout=300, **more)
         assert reply.ok, reply.text
         return reply.json()
 
