@@ -12,6 +12,7 @@ from glip_model.pretraining.scenes import random_scene
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY_SIZE = 1200
+_LETTERS = string.ascii_lowercase + string.digits
 _SENTENCES = 600
 _SMALL_SIDE = 64
 _COMMON_WORDS = (
@@ -37,6 +38,13 @@ def _corpus(names: Sequence[str], seed: int) -> Iterator[str]:
         yield random_phrase(rng).text()
 
 
+def _word_pieces(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
 def train_tokenizer(names: Sequence[str], seed: int = 0) -> PreTrainedTokenizerFast:
     """Train the tokenizer on scene sentences, common English words and the names of the real sets.
 
@@ -46,20 +54,20 @@ def train_tokenizer(names: Sequence[str], seed: int = 0) -> PreTrainedTokenizerF
         names: class names that must tokenise well.
         seed: of the generated sentences.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    letters = string.ascii_lowercase + string.digits
+    tokenizer = _word_pieces(Tokenizer(models.WordPiece(unk_token="[UNK]")))  # noqa: S106
+    # Pieces inside words are numbered here: the trainer would number them in the order of a hash table, which differs
+    # from run to run and decides ties between merges.
+    inner = [f"##{letter}" for letter in _LETTERS]
     trainer = trainers.WordPieceTrainer(
         vocab_size=VOCABULARY_SIZE,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=list(letters + string.punctuation),
+        special_tokens=[*SPECIAL_TOKENS, *inner],
+        initial_alphabet=list(_LETTERS + string.punctuation),
         show_progress=False,
     )
-    alphabet = [f"a{letter}" for letter in letters]  # makes every letter a word-inner piece as well
-    tokenizer.train_from_iterator([*alphabet, *_corpus(names, seed)], trainer)
-    first, last = (SPECIAL_TOKENS.index(token) for token in ("[CLS]", "[SEP]"))
+    tokenizer.train_from_iterator(_corpus(names, seed), trainer)
+    vocabulary = tokenizer.get_vocab()
+    tokenizer = _word_pieces(Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]")))  # noqa: S106
+    first, last = (vocabulary[token] for token in ("[CLS]", "[SEP]"))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", last), ("[CLS]", first))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -171,3 +171,7 @@ def test_pixel_values_are_normalised_blue_green_red() -> None:
     rgb = torch.tensor([[[[30, 20, 10]]]], dtype=torch.uint8)
     mean, std = np.array([10, 10, 10], np.float32), np.array([1, 2, 4], np.float32)
     assert pixel_values(rgb, mean, std).flatten().tolist() == [0, 5, 5]
+
+
+def test_training_the_tokenizer_twice_gives_the_same_numbers() -> None:
+    assert train_tokenizer(["jellyfish"]).get_vocab() == train_tokenizer(["jellyfish"]).get_vocab()
