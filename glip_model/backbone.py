@@ -20,6 +20,7 @@ MLP_TOKENS = 2048
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept tensors serve training too
 def _relative_position_index(window: int) -> Tensor:
     """Row of the bias table for each pair of positions in a window: ``(n * n,)`` int64 (Swin, eq. 4)."""
     ys, xs = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
@@ -30,6 +31,7 @@ def _relative_position_index(window: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # kept tensors serve training too
 def _shift_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
     """Additive mask (0 or -100) between tokens that the cyclic shift brought together: ``(windows, n, n)``.
 

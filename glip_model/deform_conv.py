@@ -39,6 +39,7 @@ class SamplingGrid:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept tensors serve training too
 def sampling_grid(
     output_sizes: LevelSizes, input_sizes: LevelSizes, starts: tuple[int, ...], stride: int, device: torch.device
 ) -> SamplingGrid:

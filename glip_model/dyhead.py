@@ -22,6 +22,7 @@ def hard_sigmoid(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept tensors serve training too
 def _upsampling_weights(source: int, target: int) -> Tensor:
     """How much each of ``source`` cells counts in the mean after linear upsampling to ``target`` (ends aligned)."""
     identity = torch.eye(source).unsqueeze(0)

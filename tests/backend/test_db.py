@@ -167,7 +167,7 @@ def test_a_file_that_is_no_database_is_said_in_one_line(file: Path) -> None:
         ("nonsense", "URL"),
         ("nosuch://x", "URL"),
         (f"sqlite:///{os.devnull}/x/glip.sqlite3", "folder"),
-        ("postgresql://me:s3cret@127.0.0.1:9/glip", "failed|driver"),
+        ("postgresql://me:s3cret@127.0.0.1:9/glip", "failed"),
     ],
 )
 def test_a_database_that_cannot_be_opened_is_said_without_its_password(url: str, said: str) -> None:

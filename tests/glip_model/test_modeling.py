@@ -150,3 +150,19 @@ def test_sizes_that_do_not_divide_are_refused(fields: dict[str, Any], message: s
 def test_an_unknown_variant_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="no GLIP variant 'glip-x'; there are glip-l, glip-t"):
         GlipConfig.named("glip-x")
+
+
+def test_a_model_trains_after_it_was_used_for_inference() -> None:
+    model, pixels = random_model(), random_pixels(1, 96, 160)  # a size of its own: nothing is cached for it yet
+    with torch.inference_mode():
+        model(pixels, IDS)
+    target = {
+        "boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]),
+        "positive_map": torch.tensor([[0.0, 1.0, 0.0, 0.0, 0.0]]),
+    }
+    output: GlipOutput = model.train()(pixels, IDS, targets=[target])
+    assert output.loss is not None
+    output.loss.backward()
+    for part in (model.backbone, model.tower, model.head):
+        gradients = [weight.grad for weight in part.parameters() if weight.grad is not None]
+        assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
