@@ -157,8 +157,10 @@ def interleaved(contenders: dict[str, Contender], repeats: int) -> dict[str, lis
         for name, run in contenders.items():
             start = time.perf_counter()
             run()
+            took = time.perf_counter() - start
+            print(f"{name}: {took:.2f} s{'' if counted else ' (not counted)'}", file=sys.stderr, flush=True)
             if counted:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(took)
     return seconds
 
 
