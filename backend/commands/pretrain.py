@@ -15,7 +15,7 @@ _SETS = "blood_cells,aquarium,cards,microcontrollers"
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder per real set: images/, train.json.")
 @click.option("--sets", default=_SETS, show_default=True, help="Real sets to train on, or to measure.")
-@click.option("--scenes-only", is_flag=True, help="No real sets.")
+@click.option("--scenes-only", is_flag=True, help="No real sets, small pictures: the first stage.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Training time, 75 by default.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps instead.")
 @click.option("--no-fusion", is_flag=True, help="The layout of GLIP-T (A), for comparison.")
@@ -31,7 +31,8 @@ def command(out: Path, data: Path | None, sets: str, split: str | None, as_json:
 
     \b
     Examples:
-      glip-label pretrain runs/nano --data datasets/ --minutes 75
+      glip-label pretrain runs/scenes --scenes-only --minutes 90
+      glip-label pretrain runs/nano --data datasets/ --init runs/scenes --minutes 75
       glip-label pretrain runs/nano --data datasets/ --measure val
     """
     names = [] if options["scenes_only"] else [name.strip() for name in sets.split(",") if name.strip()]
@@ -49,13 +50,15 @@ def command(out: Path, data: Path | None, sets: str, split: str | None, as_json:
 def _train(out: Path, folders: list[Path], options: dict[str, object]) -> None:
     from tqdm import tqdm
 
+    from glip_model.pretraining.batches import SCENES_ONLY, Mixture
     from glip_model.pretraining.coco_sets import DataError, read_coco_set
     from glip_model.pretraining.recipe import DEFAULT_SETS
     from glip_model.pretraining.run import PretrainingError, RunSettings, pretrain
 
     names = {"minutes": "minutes", "steps": "steps", "seed": "seed", "init": "init", "processes": "processes"}
     given = {field: options[option] for option, field in names.items() if options[option] is not None}
-    settings = RunSettings(early_fusion=not options["no_fusion"], **given)  # type: ignore[arg-type]
+    mixture = SCENES_ONLY if options["scenes_only"] else Mixture()
+    settings = RunSettings(early_fusion=not options["no_fusion"], mixture=mixture, **given)  # type: ignore[arg-type]
     try:
         bar = tqdm(folders, desc="reading", unit="set", disable=None, file=sys.stderr)
         real = [read_coco_set(folder, "train") for folder in bar]

@@ -6,7 +6,7 @@ import numpy as np
 
 from glip_model.pretraining.samples import CaptionedSample, Sample, Span
 from glip_model.pretraining.scenes import Scene, Thing
-from glip_model.pretraining.words import COLOURS, COUNT_WORDS, SHAPES, SIZES, TEXTURES, Looks, Phrase
+from glip_model.pretraining.words import COLOURS, COUNT_WORDS, SCENE_WORDS, SHAPES, SIZES, TEXTURES, Looks, Phrase
 
 _OPENINGS = ("", "there is ", "there are ", "a picture of ", "i see ", "look at ", "find ", "show ")
 _LINKS = (" and ", ", ", " with ", " next to ", " beside ", " near ")
@@ -67,13 +67,15 @@ def ask_names(scene: Scene, rng: np.random.Generator) -> Sample:
                 phrase = _changed(phrase, rng)
         if not phrase.held_out:
             phrases[phrase.text()] = phrase
-    boxes, names = [], []
+    boxes, names, described = [], [], []
     for thing in scene.things:
         fitting = tuple(name for name, phrase in phrases.items() if phrase.fits(thing.looks))
         if fitting:
             boxes.append(thing.box_xyxy)
             names.append(fitting)
-    return Sample(scene.rgb, np.array(boxes, dtype=np.float32).reshape(-1, 4), tuple(names), tuple(phrases))
+            described.append(thing.looks.words)
+    boxes_xyxy = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    return Sample(scene.rgb, boxes_xyxy, tuple(names), tuple(phrases), tuple(described))
 
 
 def _article(noun: str, rng: np.random.Generator) -> str:
@@ -117,4 +119,5 @@ def ask_sentence(scene: Scene, rng: np.random.Generator) -> CaptionedSample:
             break
     spans = {i: (span,) for span, fitting in said for i in fitting}
     boxes = np.array([scene.things[i].box_xyxy for i in spans], dtype=np.float32).reshape(-1, 4)
-    return CaptionedSample(scene.rgb, boxes, text if said else "nothing", tuple(spans.values()))
+    words = tuple(scene.things[i].looks.words for i in spans)
+    return CaptionedSample(scene.rgb, boxes, text if said else "nothing", tuple(spans.values()), words, SCENE_WORDS)

@@ -19,6 +19,7 @@ from glip_model.pretraining.augment import SCALES, augmented, mosaic
 from glip_model.pretraining.coco_sets import RealSet
 from glip_model.pretraining.samples import CaptionedSample, Sample, as_captioned
 from glip_model.pretraining.scenes import random_scene
+from glip_model.pretraining.word_head import UNDECIDED
 
 _MOST_NAMES = 14
 
@@ -50,6 +51,10 @@ class Mixture:
     scene_share: float = 0.3
     sentence_share: float = 0.1
     mosaic_share: float = 0.3
+
+
+SCENES_ONLY = Mixture(sides=(160, 192, 224), scene_share=0.8, sentence_share=0.2)
+"""Generated scenes alone, small: words need many pictures more than they need large ones."""
 
 
 class PretrainingBatches(Dataset[Batch]):
@@ -127,9 +132,20 @@ def collate(tokenizer: Any, samples: Sequence[CaptionedSample]) -> Batch:
         for box, spans in enumerate(sample.spans):
             for _ in spans:
                 positive[box, list(next(token_groups))] = 1.0
-        targets.append({"boxes": torch.from_numpy(sample.boxes_xyxy), "positive_map": positive})
+        boxes = torch.from_numpy(sample.boxes_xyxy)
+        targets.append({"boxes": boxes, "positive_map": positive, "words": word_targets(tokenizer, sample)})
     rgb = torch.from_numpy(np.stack([sample.rgb for sample in samples]))
     return Batch(rgb=rgb, input_ids=input_ids, attention_mask=attention_mask, targets=targets)
+
+
+def word_targets(tokenizer: Any, sample: CaptionedSample) -> Tensor:
+    """Which pieces describe each box: ``(N, V)`` int8 of 1 true, 0 false, -1 undecided."""
+    words = torch.full((len(sample.boxes_xyxy), len(tokenizer)), UNDECIDED, dtype=torch.int8)
+    for row, true in zip(words, sample.words, strict=True):
+        for fits, said in ((0, sample.decided), (1, true)):
+            ids = tokenizer(" ".join(sorted(said)), add_special_tokens=False).input_ids
+            row[ids] = fits
+    return words
 
 
 def pixel_values(rgb: Tensor, mean_bgr: NDArray[np.float32], std_bgr: NDArray[np.float32]) -> Tensor:

@@ -39,6 +39,7 @@ from glip_model.pretraining.recipe import (
     save_model,
 )
 from glip_model.pretraining.tokenizer import train_tokenizer
+from glip_model.pretraining.word_head import WordHead
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
@@ -60,7 +61,8 @@ class RunSettings:
         checkpoint_minutes: time between checkpoints.
         processes: single-threaded processes that share each step, each with a batch of its own. On a CPU that others
             use too this beats threads, which wait for one another thousands of times a step.
-        init: model folder to start from instead of chance; its tokenizer is kept.
+        init: model folder to start from instead of chance; its tokenizer is kept, and where it is the folder of an
+            earlier run, that run's word head too.
     """
 
     steps: int | None = None
@@ -79,11 +81,16 @@ class _State:
     """What a checkpoint holds."""
 
     model: GlipForDetection
+    word_head: WordHead
     tokenizer: PreTrainedTokenizerBase
     optimizer: torch.optim.Optimizer
     average: AveragedWeights
     step: int = 0
     seconds: float = 0.0
+
+    def trained(self) -> list[nn.Parameter]:
+        """All weights that the optimizer moves."""
+        return [*self.model.parameters(), *self.word_head.parameters()]
 
 
 def pretrain(out: Path, sets: Sequence[RealSet], weights: Sequence[float], settings: RunSettings) -> None:
@@ -204,16 +211,23 @@ def _train_step(state: _State, batch: Batch, settings: RunSettings, seconds: flo
     schedule, model = settings.schedule, state.model
     rate = schedule.learning_rate(state.step, _progress(state, settings))
     for group in state.optimizer.param_groups:
-        group["lr"] = rate * group["lr_factor"]
+        group["lr"] = rate
     mean, std = (np.array(values, dtype=np.float32) for values in (DEFAULT_PIXELS.mean, DEFAULT_PIXELS.std))
     pixels = pixel_values(batch["rgb"], mean, std)
     model.train()
     with torch.autocast("cpu", torch.bfloat16, enabled=_has_bf16_units()):
-        output = model(pixels, batch["input_ids"], batch["attention_mask"], batch["targets"])
+        image = model.encode_image(pixels)
+        output = model(
+            image_states=image,
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            targets=batch["targets"],
+        )
+        words = settings.schedule.word_weight * state.word_head(image, batch["targets"])
     state.optimizer.zero_grad()
-    output.loss.backward()
-    state.seconds, loss = _share_gradients(model, seconds, float(output.loss.detach()))
-    norm = float(clip_grad_norm_(model.parameters(), schedule.gradient_clip))
+    (output.loss + words).backward()
+    state.seconds, loss = _share_gradients(state.trained(), seconds, float((output.loss + words).detach()))
+    norm = float(clip_grad_norm_(state.trained(), schedule.gradient_clip))
     if not math.isfinite(loss) or not math.isfinite(norm):
         guilty = first_not_finite(model.named_parameters()) or "none of the weights, so a batch did it"
         raise PretrainingError(
@@ -223,18 +237,18 @@ def _train_step(state: _State, batch: Batch, settings: RunSettings, seconds: flo
     state.optimizer.step()
     state.average.update(model.state_dict())
     state.step += 1
-    losses = {name: round(float(value.detach()), 4) for name, value in output.losses.items()}
+    losses = {name: round(float(value.detach()), 4) for name, value in {**output.losses, "words": words}.items()}
     return {"loss": round(loss, 4), **losses, "norm": round(norm, 3), "lr": rate}
 
 
-def _share_gradients(model: GlipForDetection, seconds: float, loss: float) -> tuple[float, float]:
+def _share_gradients(parameters: Sequence[nn.Parameter], seconds: float, loss: float) -> tuple[float, float]:
     """Average the gradients over all processes, and with them seconds and loss.
 
     So all agree on the learning rate, and on whether to go on.
     """
     if not dist.is_initialized():
         return seconds, loss
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([torch.tensor([seconds, loss]), *(gradient.flatten() for gradient in gradients)])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
@@ -257,16 +271,21 @@ def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
     else:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     config = nano_config(len(tokenizer), settings.early_fusion)
-    model = GlipForDetection(config)
+    model, word_head = GlipForDetection(config), WordHead(config.hidden_size, len(tokenizer))
     if checkpoint:
         model.load_state_dict(checkpoint["model"])
+        word_head.load_state_dict(checkpoint["word_head"])
     elif settings.init:
         loaded = GlipForDetection.from_pretrained(settings.init, dtype=torch.float32, local_files_only=True)
         model.load_state_dict(loaded.state_dict())
+        if (settings.init / CHECKPOINT).exists():
+            earlier = torch.load(settings.init / CHECKPOINT, weights_only=True)
+            word_head.load_state_dict(earlier["word_head"])
     nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    groups = parameter_groups(model, settings.schedule.weight_decay)
+    groups = parameter_groups(nn.ModuleList([model, word_head]), settings.schedule.weight_decay)
     state = _State(
         model,
+        word_head,
         tokenizer,
         torch.optim.AdamW(groups, lr=settings.schedule.peak_lr, fused=True),
         AveragedWeights(model.state_dict(), settings.schedule.ema_decay),
@@ -297,6 +316,7 @@ def _save(out: Path, state: _State, settings: RunSettings) -> None:
         {
             "run": {"seed": settings.seed, "early_fusion": settings.early_fusion},
             "model": state.model.state_dict(),
+            "word_head": state.word_head.state_dict(),
             "optimizer": state.optimizer.state_dict(),
             "average": state.average.state,
             "updates": state.average.updates,

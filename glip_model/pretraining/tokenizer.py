@@ -23,6 +23,8 @@ _COMMON_WORDS = (
     "bone tooth hand face eye head body tail wing leg part piece group thing object shape colour color light dark "
     "left right top bottom front back behind under over above below near far between inside outside with without "
     "playing card king queen ace jack ten nine eight seven six five four three two one zero first last other same "
+    "platelet microscope shark penguin puffin jellyfish starfish stingray whale crab turtle insect egg seed rock coin "
+    "raspberry arduino nano heltec lora esp32 esp8266 pi sensor cable screw tool pen pencil paper camera bench boot "
     "big small large little tiny long short round flat empty full open closed old new broken clean dirty red green "
     "blue yellow white black brown gray grey pink purple and or of the a an in on at to from by for is are this that"
 )

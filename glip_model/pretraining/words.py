@@ -32,6 +32,9 @@ SHAPES = (
 ANY_SHAPE = "shape"
 """The noun that fits every shape, as in "red shape"."""
 
+SCENE_WORDS = frozenset((*COLOURS, *TEXTURES, *SIZES, *SHAPES))
+"""Each of these words either fits a generated thing or does not."""
+
 IMPOSSIBLE = frozenset({("hollow", "circle"), ("hollow", "ring"), ("hollow", "crescent")})
 """(texture, shape) pairs that look like another shape, so nobody draws or names them."""
 
@@ -58,6 +61,11 @@ class Looks:
     colour: str
     texture: str
     size: str | None
+
+    @property
+    def words(self) -> frozenset[str]:
+        """The words of ``SCENE_WORDS`` that fit."""
+        return frozenset(word for word in (self.shape, self.colour, self.texture, self.size) if word)
 
     @property
     def held_out(self) -> bool:

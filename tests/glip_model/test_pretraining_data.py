@@ -8,12 +8,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from transformers import PreTrainedTokenizerBase
 
+from glip_model.pretraining.asking import ask_names
 from glip_model.pretraining.augment import augmented, cut, mirrored, mosaic, quarter_turned, recoloured
-from glip_model.pretraining.batches import Mixture, PretrainingBatches, pixel_values
+from glip_model.pretraining.batches import Mixture, PretrainingBatches, pixel_values, word_targets
 from glip_model.pretraining.coco_sets import DataError, Handling, RealSet, read_coco_set
 from glip_model.pretraining.samples import Sample, as_captioned
+from glip_model.pretraining.scenes import draw_scene
 from glip_model.pretraining.tokenizer import train_tokenizer
+from glip_model.pretraining.words import SCENE_WORDS, Looks
 
 
 def marked(height: int = 60, width: int = 100) -> Sample:
@@ -175,3 +179,34 @@ def test_pixel_values_are_normalised_blue_green_red() -> None:
 
 def test_training_the_tokenizer_twice_gives_the_same_numbers() -> None:
     assert train_tokenizer(["jellyfish"]).get_vocab() == train_tokenizer(["jellyfish"]).get_vocab()
+
+
+def pieces_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    numbers: dict[str, int] = tokenizer.get_vocab()
+    return sorted(numbers, key=numbers.__getitem__)
+
+
+def decided_words(targets: torch.Tensor, pieces: list[str]) -> tuple[set[str], set[str]]:
+    """Words that fit the first box, and words that do not."""
+    fits, fails = ((targets[0] == mark).nonzero()[:, 0].tolist() for mark in (1, 0))
+    return {pieces[i] for i in fits}, {pieces[i] for i in fails}
+
+
+def test_of_a_real_box_its_own_words_are_true_and_those_of_the_other_names_false() -> None:
+    tokenizer = train_tokenizer(["red block", "red hole"])
+    boxes = np.array([[20, 10, 60, 30]], dtype=np.float32)
+    sample = Sample(marked().rgb, boxes, (("red block",),), ("red block", "red hole"))
+    targets = word_targets(tokenizer, as_captioned(sample, np.random.default_rng(0)))
+    pieces = pieces_of(tokenizer)
+    assert decided_words(targets, pieces) == ({"red", "block"}, {"hole"})
+
+
+def test_of_a_generated_thing_every_word_of_the_scenes_is_decided_whatever_was_asked() -> None:
+    tokenizer = train_tokenizer([])
+    rng = np.random.default_rng(3)
+    scene = draw_scene(160, [Looks("star", "green", "striped", "large")], rng)
+    sample = next(s for s in (ask_names(scene, rng) for _ in range(50)) if len(s.boxes_xyxy))
+    pieces = pieces_of(tokenizer)
+    fits, fails = decided_words(word_targets(tokenizer, as_captioned(sample, rng)), pieces)
+    assert fits == {"star", "green", "striped", "large"}
+    assert fails == SCENE_WORDS - fits

@@ -72,7 +72,7 @@ def test_numbers_that_are_not_finite_stop_the_run_and_keep_the_last_checkpoint(t
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-def test_a_run_may_start_from_another_models_weights(tmp_path: Path) -> None:
+def test_a_run_may_start_from_another_runs_weights_and_word_head(tmp_path: Path) -> None:
     pretrain(tmp_path / "first", [], [], settings(1))
     start = load_model_folder(tmp_path / "first", torch.device("cpu"))[0].state_dict()
     again = RunSettings(
@@ -83,8 +83,9 @@ def test_a_run_may_start_from_another_models_weights(tmp_path: Path) -> None:
         schedule=Schedule(peak_lr=0.0),
     )
     pretrain(tmp_path / "second", [], [], again)
-    trained = torch.load(tmp_path / "second" / "checkpoint.pt")["model"]
-    assert torch.equal(trained["head.box.weight"], start["head.box.weight"])
+    first, second = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("first", "second"))
+    assert torch.equal(second["model"]["head.box.weight"], start["head.box.weight"])
+    assert torch.equal(second["word_head"]["words.weight"], first["word_head"]["words.weight"])
 
 
 def test_without_fusion_the_tower_holds_no_cross_attention() -> None:
@@ -101,12 +102,11 @@ def test_the_rate_rises_then_falls_to_its_last_share() -> None:
     assert schedule.learning_rate(900, 1.0) == schedule.learning_rate(999, 1.2) == pytest.approx(0.1)
 
 
-def test_biases_train_twice_as_fast_and_only_kernels_decay() -> None:
+def test_only_kernels_decay() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    kernels, biases, scales = parameter_groups(model, 0.05)
-    assert (kernels["weight_decay"], biases["weight_decay"], scales["weight_decay"]) == (0.05, 0.0, 0.0)
-    assert (kernels["lr_factor"], biases["lr_factor"]) == (1.0, 2.0)
-    assert [len(group["params"]) for group in (kernels, biases, scales)] == [1, 2, 1]
+    kernels, rest = parameter_groups(model, 0.05)
+    assert (kernels["weight_decay"], rest["weight_decay"]) == (0.05, 0.0)
+    assert [len(group["params"]) for group in (kernels, rest)] == [1, 3]
 
 
 def test_averaged_weights_follow_fast_at_first_and_copy_whole_numbers() -> None:
