@@ -48,7 +48,6 @@ def iou(a: Box, b: Box) -> float:
     """Intersection over union in ``[0, 1]``; two boxes without area have 0."""
     width = min(a.x2, b.x2) - max(a.x1, b.x1)
     height = min(a.y2, b.y2) - max(a.y1, b.y1)
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (a.area + b.area - shared)
+    shared = max(width, 0.0) * max(height, 0.0)
+    # The product of two tiny sides may round to 0, and then so may the areas.
+    return shared / (a.area + b.area - shared) if shared > 0 else 0.0

@@ -32,7 +32,10 @@ def test_a_saved_model_gives_equal_outputs_when_loaded(early_fusion: bool, tmp_p
     loaded = GlipForDetection.from_pretrained(tmp_path)
     found, expected = _run(loaded, pixels, IDS), _run(model, pixels, IDS)
     assert loaded.config.early_fusion is early_fusion
-    _assert_same(found, expected, atol=0)
+    weights = model.state_dict()
+    assert loaded.state_dict().keys() == weights.keys()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in loaded.state_dict().items())
+    _assert_same(found, expected, atol=1e-6)  # where tensors lie in memory decides which of a processor's kernels run
     assert found.level_sizes == expected.level_sizes == ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))
 
 
