@@ -233,6 +233,11 @@ def run_on(detector: FakeDetector, photos: Path, out: Path) -> None:
     prelabel.run(options, images, (Label("cat"),), target, detector=detector, settings=settings)
 
 
+def listen_to_control_c() -> None:
+    """In the new process: a job that a shell put into the background would hand down that it is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_control_c_ends_with_130_and_files_that_agree(model: str, tmp_path: Path) -> None:
     photos, drawn, out = tmp_path / "many", tmp_path / "drawn", tmp_path / "boxes.json"
     photos.mkdir()
@@ -244,6 +249,7 @@ def test_control_c_ends_with_130_and_files_that_agree(model: str, tmp_path: Path
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         text=True,
+        preexec_fn=listen_to_control_c,
     ) as process:
         while process.poll() is None and not list(drawn.glob("*.png")):
             time.sleep(0.05)
