@@ -140,12 +140,16 @@ def collate(tokenizer: Any, samples: Sequence[CaptionedSample]) -> Batch:
 
 def word_targets(tokenizer: Any, sample: CaptionedSample) -> Tensor:
     """Which pieces describe each box: ``(N, V)`` int8 of 1 true, 0 false, -1 undecided."""
-    words = torch.full((len(sample.boxes_xyxy), len(tokenizer)), UNDECIDED, dtype=torch.int8)
-    for row, true in zip(words, sample.words, strict=True):
-        for fits, said in ((0, sample.decided), (1, true)):
-            ids = tokenizer(" ".join(sorted(said)), add_special_tokens=False).input_ids
-            row[ids] = fits
-    return words
+
+    def pieces(words: frozenset[str]) -> list[int]:
+        ids: list[int] = tokenizer(" ".join(sorted(words)), add_special_tokens=False).input_ids
+        return ids
+
+    targets = torch.full((len(sample.boxes_xyxy), len(tokenizer)), UNDECIDED, dtype=torch.int8)
+    targets[:, pieces(sample.decided)] = 0
+    for row, fitting in zip(targets, sample.words, strict=True):
+        row[pieces(fitting)] = 1
+    return targets
 
 
 def pixel_values(rgb: Tensor, mean_bgr: NDArray[np.float32], std_bgr: NDArray[np.float32]) -> Tensor:

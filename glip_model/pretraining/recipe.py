@@ -85,8 +85,8 @@ def nano_config(vocab_size: int, early_fusion: bool = True) -> GlipConfig:
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: kernels with decay; biases, norms and scales without.
 
-    Biases keep the rate of the rest. The official fine-tuning doubles it (SPEC 10); a run from chance at rates this
-    high that did so ended with half of the image encoder's last rectifiers silent.
+    Biases keep the rate of the rest. The official fine-tuning doubles it (SPEC 10); a run from chance that did so ended
+    with half of the image encoder's last activations at exactly 0. Whether the doubling was the cause is not known.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [

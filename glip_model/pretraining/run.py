@@ -225,8 +225,9 @@ def _train_step(state: _State, batch: Batch, settings: RunSettings, seconds: flo
         )
         words = settings.schedule.word_weight * state.word_head(image, batch["targets"])
     state.optimizer.zero_grad()
-    (output.loss + words).backward()
-    state.seconds, loss = _share_gradients(state.trained(), seconds, float((output.loss + words).detach()))
+    total = output.loss + words
+    total.backward()
+    state.seconds, loss = _share_gradients(state.trained(), seconds, float(total.detach()))
     norm = float(clip_grad_norm_(state.trained(), schedule.gradient_clip))
     if not math.isfinite(loss) or not math.isfinite(norm):
         guilty = first_not_finite(model.named_parameters()) or "none of the weights, so a batch did it"
