@@ -5,7 +5,7 @@ Source: Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Det
 with GLIP's 9 candidates per level and overlaps that count the last pixel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +61,22 @@ def assign_anchors(anchors: Sequence[Tensor], boxes_xyxy: Tensor, box_image: Ten
     owner = torch.full_like(best, len(boxes_xyxy), dtype=torch.int64).scatter_reduce_(0, cell, box, "amin")
     cell = (owner < len(boxes_xyxy)).nonzero()[:, 0]
     return Assignment(cell // len(all_anchors), cell % len(all_anchors), owner[cell])
+
+
+def assign_targets(anchors: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> tuple[Assignment, Tensor]:
+    """Choose the positive anchors of a batch.
+
+    Args:
+        anchors: one ``(cells, 4)`` tensor per level.
+        targets: for each image "boxes" ``(N, 4)`` xyxy in pixels of the network input, N may be 0.
+
+    Returns:
+        The positives, and the float32 boxes ``(N, 4)`` of all images in order that their ``box`` counts.
+    """
+    boxes = torch.cat([target["boxes"] for target in targets]).to(anchors[0].device, torch.float32)
+    counts = torch.tensor([len(target["boxes"]) for target in targets], device=boxes.device)
+    box_image = torch.arange(len(targets), device=boxes.device).repeat_interleave(counts)
+    return assign_anchors(anchors, boxes, box_image, len(targets)), boxes
 
 
 def _nearest_anchors(anchors: Sequence[Tensor], centres: Tensor) -> Tensor:

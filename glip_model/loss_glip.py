@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glip_model.assignment import Assignment, assign_anchors
+from glip_model.assignment import Assignment, assign_targets
 from glip_model.box_ops import box_centres, decode_boxes, encode_boxes, generalized_box_iou
 
 _FOCAL_POSITIVE_WEIGHT = 0.25
@@ -49,11 +49,8 @@ def detection_losses(
         ValueError: the targets do not fit the predictions.
     """
     _check_targets(targets, token_logits.shape)
-    boxes = torch.cat([target["boxes"] for target in targets]).to(centerness.device, torch.float32)  # (N, 4)
+    positives, boxes = assign_targets(anchors, targets)
     positive_map = torch.cat([target["positive_map"] for target in targets]).to(boxes)  # (N, T)
-    counts = torch.tensor([len(target["boxes"]) for target in targets], device=boxes.device)
-    box_image = torch.arange(len(targets), device=boxes.device).repeat_interleave(counts)
-    positives = assign_anchors(anchors, boxes, box_image, len(targets))
     cells = (positives.image, positives.anchor)
     num_positives = max(1, len(positives.box))
 

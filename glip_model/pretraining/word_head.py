@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glip_model.anchors import grid_anchors
-from glip_model.assignment import assign_anchors
+from glip_model.assignment import assign_targets
 from glip_model.modeling_glip import ImageStates
 
 UNDECIDED = -1
@@ -36,11 +36,8 @@ class WordHead(nn.Module):
             image: cells ``(B, A, C)``.
             targets: per image ``boxes (N, 4)`` xyxy in input pixels and ``words (N, V)``: 1 fits, 0 not, -1 undecided.
         """
-        boxes = torch.cat([target["boxes"] for target in targets])  # (N, 4)
         words = torch.cat([target["words"] for target in targets])  # (N, V)
-        counts = torch.tensor([len(target["boxes"]) for target in targets])
-        box_image = torch.arange(len(targets)).repeat_interleave(counts)
-        positives = assign_anchors(grid_anchors(image.level_sizes), boxes, box_image, len(targets))
+        positives, _ = assign_targets(grid_anchors(image.level_sizes), targets)
         cells = image.cells[positives.image, positives.anchor].float()  # (P, C)
         wanted = words[positives.box].float()  # (P, V)
         loss = F.binary_cross_entropy_with_logits(self.words(self.norm(cells)), wanted.clamp(min=0), reduction="none")
