@@ -68,7 +68,9 @@ def as_captioned(sample: Sample, rng: np.random.Generator) -> CaptionedSample:
     caption, where = joined_names(order)
     spans = tuple(tuple(where[name] for name in names) for names in sample.names)
     if sample.described is None:
-        words, decided = tuple(words_of(names) for names in sample.names), words_of(sample.asked)
+        words = tuple(words_of(names) for names in sample.names)
+        # A real board may well be blue: that "blue square" is no name of it says nothing about "blue".
+        decided = words_of(sample.asked) - SCENE_WORDS
     else:
         words, decided = sample.described, SCENE_WORDS
     return CaptionedSample(sample.rgb, sample.boxes_xyxy, caption, spans, words, decided)

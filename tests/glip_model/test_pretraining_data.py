@@ -201,6 +201,14 @@ def test_of_a_real_box_its_own_words_are_true_and_those_of_the_other_names_false
     assert decided_words(targets, pieces) == ({"red", "block"}, {"hole"})
 
 
+def test_a_scene_phrase_asked_of_a_real_picture_settles_none_of_its_words() -> None:
+    tokenizer = train_tokenizer(["block", "hole"])
+    boxes = np.array([[20, 10, 60, 30]], dtype=np.float32)
+    sample = Sample(marked().rgb, boxes, (("block",),), ("block", "hole", "blue square"))
+    targets = word_targets(tokenizer, as_captioned(sample, np.random.default_rng(0)))
+    assert decided_words(targets, pieces_of(tokenizer)) == ({"block"}, {"hole"})
+
+
 def test_of_a_generated_thing_every_word_of_the_scenes_is_decided_whatever_was_asked() -> None:
     tokenizer = train_tokenizer([])
     rng = np.random.default_rng(3)
