@@ -17,8 +17,9 @@ from glip_model.caption import tokens_of_spans
 from glip_model.pretraining.asking import ask_names, ask_sentence, random_phrase
 from glip_model.pretraining.augment import SCALES, augmented, mosaic
 from glip_model.pretraining.coco_sets import RealSet
+from glip_model.pretraining.recipe import INPUT_SIZE
 from glip_model.pretraining.samples import CaptionedSample, Sample, as_captioned
-from glip_model.pretraining.scenes import random_scene
+from glip_model.pretraining.scenes import Scene, random_scene
 from glip_model.pretraining.word_head import UNDECIDED
 
 _MOST_NAMES = 14
@@ -47,9 +48,9 @@ class Mixture:
     """
 
     batch_size: int = 8
-    sides: tuple[int, ...] = (288, 352, 416)
-    scene_share: float = 0.3
-    sentence_share: float = 0.1
+    sides: tuple[int, ...] = (224, 288, 352)
+    scene_share: float = 0.27
+    sentence_share: float = 0.08
     mosaic_share: float = 0.3
 
 
@@ -79,14 +80,18 @@ class PretrainingBatches(Dataset[Batch]):
         mixture = self._mixture
         kind = rng.random()
         if kind < mixture.sentence_share:
-            return ask_sentence(random_scene(side, rng), rng)
+            return ask_sentence(self._scene(side, rng), rng)
         if kind < mixture.sentence_share + mixture.scene_share or not self._sets:
-            sample = ask_names(random_scene(side, rng), rng)
+            sample = ask_names(self._scene(side, rng), rng)
         elif rng.random() < mixture.mosaic_share:
             sample = self._with_negatives(self._mosaic(side, rng), rng)
         else:
             sample = self._with_negatives(self._view((side, side), rng), rng)
         return as_captioned(sample, rng)
+
+    def _scene(self, side: int, rng: np.random.Generator) -> Scene:
+        """A small picture is a part of a larger scene: things keep sizes at which their shapes can be told apart."""
+        return random_scene(side, rng, frame=rng.uniform(side, max(side, INPUT_SIZE["shortest_edge"])))
 
     def _view(self, size_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
         real = self._sets[rng.choice(len(self._sets), p=self._weights)]

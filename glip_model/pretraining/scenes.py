@@ -109,13 +109,14 @@ def _place(patch: Patch, taken: FloatArray, side: int, limit: float, rng: np.ran
     return None
 
 
-def draw_scene(side: int, wanted: Sequence[Looks], rng: np.random.Generator) -> Scene:
+def draw_scene(side: int, wanted: Sequence[Looks], rng: np.random.Generator, frame: float | None = None) -> Scene:
     """Draw the wanted things, in order; one that finds no room, or no contrast to its ground, is left out.
 
     Args:
         side: the picture's side in pixels.
         wanted: how each thing shall look.
         rng: the only source of chance, so equal generators draw equal scenes.
+        frame: side of the whole that the picture is a part of, which is what sizes refer to; None: the picture itself.
     """
     picture = draw_ground(side, rng)
     limit = rng.choice([0.0, 0.06, 0.18])
@@ -124,7 +125,8 @@ def draw_scene(side: int, wanted: Sequence[Looks], rng: np.random.Generator) -> 
     for looks in wanted:
         low, high = SIDE_OF_SIZE[looks.size]
         colour = jittered_colour(looks.colour, rng)
-        patch = draw_patch(looks.shape, looks.texture, colour, round(side * rng.uniform(low, high)), rng)
+        pixels = min(side - 4, round((frame or side) * rng.uniform(low, high)))
+        patch = draw_patch(looks.shape, looks.texture, colour, pixels, rng)
         box = _place(patch, boxes, side, limit, rng)
         if box is None:
             continue
@@ -139,12 +141,16 @@ def draw_scene(side: int, wanted: Sequence[Looks], rng: np.random.Generator) -> 
     return Scene(np.clip(picture, 0, 255).astype(np.uint8), tuple(things))
 
 
-def random_scene(side: int, rng: np.random.Generator) -> Scene:
-    """A scene of training: two to a dozen things that share looks with one another, none of them held out."""
+def random_scene(side: int, rng: np.random.Generator, frame: float | None = None) -> Scene:
+    """A scene of training: two to a dozen things that share looks with one another, none of them held out.
+
+    Args:
+        side, rng, frame: as of :func:`draw_scene`.
+    """
     wanted: list[Looks] = []
     for _ in range(int(rng.integers(2, 13))):
         if wanted and rng.random() < 0.2:
             wanted.append(wanted[rng.integers(len(wanted))])
         else:
             wanted.append(random_looks(rng, wanted))
-    return draw_scene(side, wanted, rng)
+    return draw_scene(side, wanted, rng, frame)

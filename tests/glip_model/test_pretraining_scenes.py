@@ -5,7 +5,7 @@ import pytest
 
 from glip_model.pretraining.asking import ask_names, ask_sentence, describe, random_phrase
 from glip_model.pretraining.measure import asked_phrases, scene_set
-from glip_model.pretraining.scenes import Scene, Thing, draw_scene, random_scene
+from glip_model.pretraining.scenes import SIDE_OF_SIZE, Scene, Thing, draw_scene, random_scene
 from glip_model.pretraining.shapes import draw_alpha
 from glip_model.pretraining.words import HELD_OUT, SHAPES, Looks, Phrase, possible_looks
 
@@ -40,6 +40,13 @@ def test_a_box_is_tight_around_what_is_drawn() -> None:
     outside = drawn.rgb[(y1 + y2) // 2, x1 - 2].astype(int)
     assert np.abs(inside - centre).max() < 40
     assert np.abs(outside - centre).max() > 40
+
+
+def test_sizes_in_a_part_of_a_scene_are_shares_of_the_whole() -> None:
+    wanted = [Looks("circle", "red", "plain", "large")]
+    (thing,) = draw_scene(160, wanted, np.random.default_rng(3), frame=400).things
+    low, high = SIDE_OF_SIZE["large"]
+    assert 400 * low - 2 <= thing.box_xyxy[2] - thing.box_xyxy[0] <= 400 * high + 2
 
 
 @pytest.mark.parametrize("shape", SHAPES)
