@@ -15,7 +15,7 @@ _SETS = "blood_cells,aquarium,cards,microcontrollers"
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder per real set: images/, train.json.")
 @click.option("--sets", default=_SETS, show_default=True, help="Real sets to train on, or to measure.")
-@click.option("--scenes-only", is_flag=True, help="No real sets, small pictures: the first stage.")
+@click.option("--stage", type=click.Choice(["words", "scenes", "mixture"]), default="mixture", show_default=True)
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Training time, 75 by default.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps instead.")
 @click.option("--no-fusion", is_flag=True, help="The layout of GLIP-T (A), for comparison.")
@@ -27,17 +27,20 @@ _SETS = "blood_cells,aquarium,cards,microcontrollers"
 def command(out: Path, data: Path | None, sets: str, split: str | None, as_json: bool, **options: object) -> None:
     """Train glip-nano into the folder OUT, or measure what is there.
 
-    A stopped run goes on from OUT/checkpoint.pt when it is started again with the same arguments.
+    Three stages, each from the one before: the image encoder learns the words of small generated scenes, the whole
+    model learns to find what they name, then the real sets are mixed in. A stopped run goes on from OUT/checkpoint.pt
+    when it is started again with the same arguments.
 
     \b
     Examples:
-      glip-label pretrain runs/scenes --scenes-only --minutes 90
-      glip-label pretrain runs/nano --data datasets/ --init runs/scenes --minutes 75
+      glip-label pretrain runs/words --stage words --minutes 25
+      glip-label pretrain runs/scenes --stage scenes --minutes 45 --init runs/words
+      glip-label pretrain runs/nano --data datasets/ --minutes 50 --init runs/scenes
       glip-label pretrain runs/nano --data datasets/ --measure val
     """
-    names = [] if options["scenes_only"] else [name.strip() for name in sets.split(",") if name.strip()]
+    names = [name.strip() for name in sets.split(",") if name.strip() and options["stage"] == "mixture"]
     if names and data is None:
-        raise UsageError("--data is missing: the folder of the real sets, or --scenes-only to do without")
+        raise UsageError("--data is missing: the folder of the real sets; --stage words and scenes do without")
     folders = [data / name for name in names] if data else []
     if options["minutes"] and options["steps"]:
         raise UsageError("--minutes and --steps exclude each other: give one")
@@ -57,8 +60,9 @@ def _train(out: Path, folders: list[Path], options: dict[str, object]) -> None:
 
     names = {"minutes": "minutes", "steps": "steps", "seed": "seed", "init": "init", "processes": "processes"}
     given = {field: options[option] for option, field in names.items() if options[option] is not None}
-    mixture = SCENES_ONLY if options["scenes_only"] else Mixture()
-    settings = RunSettings(early_fusion=not options["no_fusion"], mixture=mixture, **given)  # type: ignore[arg-type]
+    given["mixture"] = Mixture() if options["stage"] == "mixture" else SCENES_ONLY
+    given["words_only"] = options["stage"] == "words"
+    settings = RunSettings(early_fusion=not options["no_fusion"], **given)  # type: ignore[arg-type]
     try:
         bar = tqdm(folders, desc="reading", unit="set", disable=None, file=sys.stderr)
         real = [read_coco_set(folder, "train") for folder in bar]

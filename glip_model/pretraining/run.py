@@ -63,6 +63,7 @@ class RunSettings:
             use too this beats threads, which wait for one another thousands of times a step.
         init: model folder to start from instead of chance; its tokenizer is kept, and where it is the folder of an
             earlier run, that run's word head too.
+        words_only: train backbone, pyramid and word head alone, which takes half the time a picture.
     """
 
     steps: int | None = None
@@ -72,6 +73,7 @@ class RunSettings:
     checkpoint_minutes: float = 4.0
     processes: int = 2
     init: Path | None = None
+    words_only: bool = False
     mixture: Mixture = field(default_factory=Mixture)
     schedule: Schedule = field(default_factory=Schedule)
 
@@ -217,15 +219,12 @@ def _train_step(state: _State, batch: Batch, settings: RunSettings, seconds: flo
     model.train()
     with torch.autocast("cpu", torch.bfloat16, enabled=_has_bf16_units()):
         image = model.encode_image(pixels)
-        output = model(
-            image_states=image,
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            targets=batch["targets"],
-        )
-        words = settings.schedule.word_weight * state.word_head(image, batch["targets"])
+        losses = {"words": schedule.word_weight * state.word_head(image, batch["targets"])}
+        if not settings.words_only:
+            text = {name: batch[name] for name in ("input_ids", "attention_mask", "targets")}
+            losses |= model(image_states=image, **text).losses
     state.optimizer.zero_grad()
-    total = output.loss + words
+    total = torch.stack(list(losses.values())).sum()
     total.backward()
     state.seconds, loss = _share_gradients(state.trained(), seconds, float(total.detach()))
     norm = float(clip_grad_norm_(state.trained(), schedule.gradient_clip))
@@ -238,8 +237,8 @@ def _train_step(state: _State, batch: Batch, settings: RunSettings, seconds: flo
     state.optimizer.step()
     state.average.update(model.state_dict())
     state.step += 1
-    losses = {name: round(float(value.detach()), 4) for name, value in {**output.losses, "words": words}.items()}
-    return {"loss": round(loss, 4), **losses, "norm": round(norm, 3), "lr": rate}
+    parts = {name: round(float(value.detach()), 4) for name, value in losses.items()}
+    return {"loss": round(loss, 4), **parts, "norm": round(norm, 3), "lr": rate}
 
 
 def _share_gradients(parameters: Sequence[nn.Parameter], seconds: float, loss: float) -> tuple[float, float]:
@@ -260,7 +259,7 @@ def _share_gradients(parameters: Sequence[nn.Parameter], seconds: float, loss: f
 
 
 def _has_bf16_units() -> bool:
-    return bool(torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
@@ -278,10 +277,11 @@ def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
         word_head.load_state_dict(checkpoint["word_head"])
     elif settings.init:
         loaded = GlipForDetection.from_pretrained(settings.init, dtype=torch.float32, local_files_only=True)
-        model.load_state_dict(loaded.state_dict())
+        # What both have: a run without fusion may start from one with fusion.
+        state_dict = {name: tensor for name, tensor in loaded.state_dict().items() if name in model.state_dict()}
+        model.load_state_dict(state_dict, strict=False)
         if (settings.init / CHECKPOINT).exists():
-            earlier = torch.load(settings.init / CHECKPOINT, weights_only=True)
-            word_head.load_state_dict(earlier["word_head"])
+            word_head.load_state_dict(_load(settings.init / CHECKPOINT)["word_head"])
     nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = parameter_groups(nn.ModuleList([model, word_head]), settings.schedule.weight_decay)
     state = _State(
@@ -302,10 +302,17 @@ def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
 def _read_checkpoint(path: Path, settings: RunSettings) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
+    checkpoint = _load(path)
     wanted = {"seed": settings.seed, "early_fusion": settings.early_fusion}
     if checkpoint["run"] != wanted:
         raise PretrainingError(f"{path}: of a run with {checkpoint['run']}, not {wanted}: give another folder")
+    return checkpoint
+
+
+def _load(path: Path) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
+    if "word_head" not in checkpoint:
+        raise PretrainingError(f"{path}: of an older glip-label, without a word head: delete it or give another folder")
     return checkpoint
 
 

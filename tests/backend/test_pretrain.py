@@ -24,7 +24,7 @@ def test_real_sets_without_their_folder_are_refused(tmp_path: Path) -> None:
 
 def test_two_lengths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--minutes and --steps"):
-        run(tmp_path, "--scenes-only", "--minutes", 1, "--steps", 1)
+        run(tmp_path, "--stage", "scenes", "--minutes", 1, "--steps", 1)
 
 
 def test_a_set_without_annotations_is_named(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_set_without_annotations_is_named(tmp_path: Path) -> None:
 
 def test_measuring_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
-        run(tmp_path, "--scenes-only", "--measure", "val")
+        run(tmp_path, "--stage", "scenes", "--measure", "val")
 
 
 def test_a_set_whose_annotations_are_no_coco_is_named(tmp_path: Path) -> None:

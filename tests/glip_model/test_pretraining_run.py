@@ -1,6 +1,7 @@
 """The pre-training loop and its recipe, on pictures of 160 pixels."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,40 @@ def test_a_run_may_start_from_another_runs_weights_and_word_head(tmp_path: Path)
     first, second = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("first", "second"))
     assert torch.equal(second["model"]["head.box.weight"], start["head.box.weight"])
     assert torch.equal(second["word_head"]["words.weight"], first["word_head"]["words.weight"])
+
+
+def test_learning_words_alone_leaves_the_text_encoder_and_the_tower_as_they_were(tmp_path: Path) -> None:
+    pretrain(tmp_path / "first", [], [], settings(1))
+    only_words = replace(settings(1), init=tmp_path / "first", words_only=True)
+    pretrain(tmp_path / "second", [], [], only_words)
+    first, second = (load_model_folder(tmp_path / name, torch.device("cpu"))[0] for name in ("first", "second"))
+    later = second.state_dict()
+    changed = {
+        name.split(".")[0] for name, tensor in first.state_dict().items() if not torch.equal(later[name], tensor)
+    }
+    assert changed == {"backbone", "pyramid"}
+
+
+def test_a_run_without_fusion_may_start_from_one_with_fusion(tmp_path: Path) -> None:
+    pretrain(tmp_path / "fused", [], [], settings(1))
+    unfused = replace(settings(1, fusion=False), init=tmp_path / "fused", schedule=Schedule(peak_lr=0.0))
+    pretrain(tmp_path / "unfused", [], [], unfused)
+    start = load_model_folder(tmp_path / "fused", torch.device("cpu"))[0].state_dict()
+    end = torch.load(tmp_path / "unfused" / "checkpoint.pt")["model"]
+    assert torch.equal(end["tower.0.dynamic_conv.offset.weight"], start["tower.0.dynamic_conv.offset.weight"])
+    assert torch.equal(end["pyramid.p6.weight"], start["pyramid.p6.weight"])
+    assert not any("fusion" in name for name in end)
+
+
+@pytest.mark.parametrize("part", ["run", "init"])
+def test_a_checkpoint_from_before_the_word_head_is_named(tmp_path: Path, part: str) -> None:
+    pretrain(tmp_path / "old", [], [], settings(1))
+    checkpoint = torch.load(tmp_path / "old" / "checkpoint.pt")
+    del checkpoint["word_head"]
+    torch.save(checkpoint, tmp_path / "old" / "checkpoint.pt")
+    out, init = (tmp_path / "old", None) if part == "run" else (tmp_path / "new", tmp_path / "old")
+    with pytest.raises(PretrainingError, match=r"checkpoint\.pt: of an older glip-label"):
+        pretrain(out, [], [], replace(settings(2), init=init))
 
 
 def test_without_fusion_the_tower_holds_no_cross_attention() -> None:
