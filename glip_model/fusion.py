@@ -99,7 +99,7 @@ class Fusion(nn.Module):
         """``(B, M, C)`` and ``(B, T, D)`` to the same shapes."""
         image, text = self.image_norm(image), self.text_norm(text)
         image_update, text_update = self.attention(image, text, attention_mask)
-        return image + self.image_scale * image_update, text + self.text_scale * text_update
+        return torch.addcmul(image, self.image_scale, image_update), text + self.text_scale * text_update
 
 
 class TextLayer(nn.Module):
