@@ -16,6 +16,9 @@ from glip_model.box_ops import box_centres, decode_boxes, encode_boxes, generali
 _FOCAL_POSITIVE_WEIGHT = 0.25
 _BOX_LOSS_WEIGHT = 2.0
 
+UNDECIDED = -1
+"""Mark in targets of a token of which nobody knows whether it names the box: no loss."""
+
 # GLIP trains anchors without a box towards the last of 256 token positions; shorter texts have none such.
 _NO_OBJECT_TEXT_LENGTH = 256
 
@@ -39,7 +42,7 @@ def detection_losses(
         centerness: ``(B, A)`` logits.
         anchors: one ``(cells, 4)`` tensor per level.
         targets: for each image "boxes" ``(N, 4)`` xyxy in pixels of the network input, N may be 0, and "positive_map"
-            ``(N, T)``, 1 at the tokens that name the box and 0 elsewhere.
+            ``(N, T)``, 1 at the tokens that name the box, -1 at undecided ones and 0 elsewhere.
         attention_mask: ``(B, T)``, 1 at the tokens of the text and 0 at its padding.
 
     Returns:
@@ -105,7 +108,8 @@ def _token_loss(token_logits: Tensor, positives: Assignment, positive_map: Tenso
     mask = attention_mask.to(logits)  # (B, T)
     everywhere = (focal_loss(logits, background).sum(dim=1) * mask).sum()
     rows = logits[positives.image, positives.anchor]  # (P, T)
-    exchange = focal_loss(rows, positive_map[positives.box]) - focal_loss(rows, background)
+    wanted = positive_map[positives.box]  # (P, T)
+    exchange = focal_loss(rows, wanted.clamp(min=0)) * (wanted != UNDECIDED) - focal_loss(rows, background)
     return everywhere + (exchange * mask[positives.image]).sum()
 
 

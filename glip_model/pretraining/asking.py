@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glip_model.pretraining.samples import CaptionedSample, Sample, Span
 from glip_model.pretraining.scenes import Scene, Thing
-from glip_model.pretraining.words import COLOURS, COUNT_WORDS, SCENE_WORDS, SHAPES, SIZES, TEXTURES, Looks, Phrase
+from glip_model.pretraining.words import COLOURS, COUNT_WORDS, SHAPES, SIZES, TEXTURES, Looks, Phrase
 
 _OPENINGS = ("", "there is ", "there are ", "a picture of ", "i see ", "look at ", "find ", "show ")
 _LINKS = (" and ", ", ", " with ", " next to ", " beside ", " near ")
@@ -50,7 +51,8 @@ def random_phrase(rng: np.random.Generator) -> Phrase:
 def ask_names(scene: Scene, rng: np.random.Generator) -> Sample:
     """Ask for names that are there, at several levels of detail, and for others that are not.
 
-    Half of the negatives share all but one part with a thing in the scene. A box answers to every asked name that fits.
+    Half of the negatives share all but one part with a thing in the scene. A box answers to every asked name that fits;
+    a thing that answers to none has a box only where a name is undecided.
     """
     phrases: dict[str, Phrase] = {}
     count = int(rng.integers(3, _MOST_NAMES + 1))
@@ -67,15 +69,24 @@ def ask_names(scene: Scene, rng: np.random.Generator) -> Sample:
                 phrase = _changed(phrase, rng)
         if not phrase.held_out:
             phrases[phrase.text()] = phrase
-    boxes, names, described = [], [], []
+    things, names, undecided = [], [], []
     for thing in scene.things:
         fitting = tuple(name for name, phrase in phrases.items() if phrase.fits(thing.looks))
-        if fitting:
-            boxes.append(thing.box_xyxy)
+        open_names = tuple(name for name, phrase in phrases.items() if _is_open(phrase, thing))
+        if fitting or open_names:
+            things.append(thing)
             names.append(fitting)
-            described.append(thing.looks.words)
-    boxes_xyxy = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-    return Sample(scene.rgb, boxes_xyxy, tuple(names), tuple(phrases), tuple(described))
+            undecided.append(open_names)
+    looks = tuple(thing.looks for thing in things)
+    return Sample(scene.rgb, _boxes_of(things), tuple(names), tuple(phrases), looks, tuple(undecided))
+
+
+def _is_open(phrase: Phrase, thing: Thing) -> bool:
+    return not phrase.fits(thing.looks) and not thing.looks.denies(phrase)
+
+
+def _boxes_of(things: Sequence[Thing]) -> NDArray[np.float32]:
+    return np.array([thing.box_xyxy for thing in things], dtype=np.float32).reshape(-1, 4)
 
 
 def _article(noun: str, rng: np.random.Generator) -> str:
@@ -97,7 +108,7 @@ def ask_sentence(scene: Scene, rng: np.random.Generator) -> CaptionedSample:
     A phrase points at every thing that it fits; two phrases of one sentence share no thing, so nothing is ambiguous.
     """
     text = _OPENINGS[rng.integers(len(_OPENINGS))]
-    said: list[tuple[Span, list[int]]] = []
+    said: list[tuple[Span, list[int], Phrase]] = []
     used: set[int] = set()
     for index in rng.permutation(len(scene.things)):
         phrase = describe(scene.things[index].looks, rng)
@@ -113,11 +124,24 @@ def ask_sentence(scene: Scene, rng: np.random.Generator) -> CaptionedSample:
         determiner = COUNT_WORDS[len(fitting)] if len(fitting) > 1 else _article(noun, rng)
         start = len(text) + len(determiner) + 1
         text += f"{determiner} {noun}"
-        said.append(((start, start + len(noun)), fitting))
+        said.append(((start, start + len(noun)), fitting, phrase))
         used |= set(fitting)
         if len(said) == 4 or rng.random() < 0.25:
             break
-    spans = {i: (span,) for span, fitting in said for i in fitting}
-    boxes = np.array([scene.things[i].box_xyxy for i in spans], dtype=np.float32).reshape(-1, 4)
-    words = tuple(scene.things[i].looks.words for i in spans)
-    return CaptionedSample(scene.rgb, boxes, text if said else "nothing", tuple(spans.values()), words, SCENE_WORDS)
+    things, spans, undecided = [], [], []
+    for index, thing in enumerate(scene.things):
+        naming = tuple(span for span, fitting, _ in said if index in fitting)
+        open_spans = tuple(span for span, _, phrase in said if _is_open(phrase, thing))
+        if naming or open_spans:
+            things.append(thing)
+            spans.append(naming)
+            undecided.append(open_spans)
+    return CaptionedSample(
+        scene.rgb,
+        _boxes_of(things),
+        text if said else "nothing",
+        tuple(spans),
+        tuple(undecided),
+        tuple(thing.looks.words for thing in things),
+        tuple(thing.looks.decided for thing in things),
+    )

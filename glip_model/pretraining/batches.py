@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from glip_model.caption import tokens_of_spans
+from glip_model.loss_glip import UNDECIDED
 from glip_model.pretraining.asking import ask_names, ask_sentence, random_phrase
 from glip_model.pretraining.augment import SCALES, augmented, mosaic
 from glip_model.pretraining.coco_sets import RealSet
 from glip_model.pretraining.recipe import INPUT_SIZE
 from glip_model.pretraining.samples import CaptionedSample, Sample, as_captioned
 from glip_model.pretraining.scenes import Scene, random_scene
-from glip_model.pretraining.word_head import UNDECIDED
 
 _MOST_NAMES = 14
 
@@ -123,7 +123,7 @@ def collate(tokenizer: Any, samples: Sequence[CaptionedSample]) -> Batch:
     """Tokenise the captions and stack pictures of one size."""
     read: list[tuple[tuple[int, ...], Iterator[tuple[int, ...]]]] = []
     for sample in samples:
-        flat = [span for spans in sample.spans for span in spans]
+        flat = [span for spans in (*sample.spans, *sample.undecided) for span in spans]
         ids, tokens = tokens_of_spans(tokenizer, sample.caption, flat)
         read.append((ids, iter(tokens)))
     longest = max(len(ids) for ids, _ in read)
@@ -134,9 +134,10 @@ def collate(tokenizer: Any, samples: Sequence[CaptionedSample]) -> Batch:
         input_ids[row, : len(ids)] = torch.tensor(ids)
         attention_mask[row, : len(ids)] = 1
         positive = torch.zeros(len(sample.boxes_xyxy), longest)  # (N, T)
-        for box, spans in enumerate(sample.spans):
-            for _ in spans:
-                positive[box, list(next(token_groups))] = 1.0
+        for value, spans_of_boxes in ((1.0, sample.spans), (float(UNDECIDED), sample.undecided)):
+            for box, spans in enumerate(spans_of_boxes):
+                for _ in spans:
+                    positive[box, list(next(token_groups))] = value
         boxes = torch.from_numpy(sample.boxes_xyxy)
         targets.append({"boxes": boxes, "positive_map": positive, "words": word_targets(tokenizer, sample)})
     rgb = torch.from_numpy(np.stack([sample.rgb for sample in samples]))
@@ -151,9 +152,10 @@ def word_targets(tokenizer: Any, sample: CaptionedSample) -> Tensor:
         return ids
 
     targets = torch.full((len(sample.boxes_xyxy), len(tokenizer)), UNDECIDED, dtype=torch.int8)
-    targets[:, pieces(sample.decided)] = 0
-    for row, fitting in zip(targets, sample.words, strict=True):
-        row[pieces(fitting)] = 1
+    of_words = {words: pieces(words) for words in {*sample.decided, *sample.words}}
+    for row, decided, fitting in zip(targets, sample.decided, sample.words, strict=True):
+        row[of_words[decided]] = 0
+        row[of_words[fitting]] = 1
     return targets
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glip_model.pretraining.words import SCENE_WORDS
+from glip_model.pretraining.words import SCENE_WORDS, Looks
 
 SEPARATOR = ". "
 
@@ -22,29 +22,38 @@ class Sample:
         boxes_xyxy: ``(N, 4)`` float32 in pixels of ``rgb``, 0 <= x1 < x2 <= W.
         names: for each box the names it answers to, most often one; all are in ``asked``.
         asked: every name that was looked for; each thing in the picture that fits one of them has its box.
-        described: for each box all the words that fit it, where that is known of every word of the generated scenes.
+        looks: how the thing in each box looks, in generated scenes; a box may then answer to no name.
+        undecided: for each box the asked names of which training may not say whether they fit; none when left out.
     """
 
     rgb: NDArray[np.uint8]
     boxes_xyxy: NDArray[np.float32]
     names: tuple[tuple[str, ...], ...]
     asked: tuple[str, ...]
-    described: tuple[frozenset[str], ...] | None = None
+    looks: tuple[Looks, ...] | None = None
+    undecided: tuple[tuple[str, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
 class CaptionedSample:
     """A picture whose boxes point at character spans ``[start, end)`` of one caption.
 
-    ``words`` are those that fit each box, ``decided`` all words of which that was settled.
+    Attributes:
+        rgb, boxes_xyxy: as of :class:`Sample`.
+        caption: the text.
+        spans: for each box those that name it.
+        undecided: for each box those that may or may not name it.
+        words: for each box the words that fit it.
+        decided: for each box the words of which that is settled, those that fit among them.
     """
 
     rgb: NDArray[np.uint8]
     boxes_xyxy: NDArray[np.float32]
     caption: str
     spans: tuple[tuple[Span, ...], ...]
+    undecided: tuple[tuple[Span, ...], ...]
     words: tuple[frozenset[str], ...]
-    decided: frozenset[str]
+    decided: tuple[frozenset[str], ...]
 
 
 def words_of(names: Sequence[str]) -> frozenset[str]:
@@ -66,11 +75,16 @@ def as_captioned(sample: Sample, rng: np.random.Generator) -> CaptionedSample:
     """Turn a list of names into a caption, in random order."""
     order = [sample.asked[i] for i in rng.permutation(len(sample.asked))]
     caption, where = joined_names(order)
-    spans = tuple(tuple(where[name] for name in names) for names in sample.names)
-    if sample.described is None:
+
+    def spans_of(names_of_boxes: Sequence[Sequence[str]]) -> tuple[tuple[Span, ...], ...]:
+        return tuple(tuple(where[name] for name in names) for names in names_of_boxes)
+
+    if sample.looks is None:
         words = tuple(words_of(names) for names in sample.names)
         # A real board may well be blue: that "blue square" is no name of it says nothing about "blue".
-        decided = words_of(sample.asked) - SCENE_WORDS
+        decided = (words_of(sample.asked) - SCENE_WORDS,) * len(words)
     else:
-        words, decided = sample.described, SCENE_WORDS
-    return CaptionedSample(sample.rgb, sample.boxes_xyxy, caption, spans, words, decided)
+        words = tuple(looks.words for looks in sample.looks)
+        decided = tuple(looks.decided for looks in sample.looks)
+    undecided = spans_of(sample.undecided or ((),) * len(sample.names))
+    return CaptionedSample(sample.rgb, sample.boxes_xyxy, caption, spans_of(sample.names), undecided, words, decided)

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from glip_model.anchors import grid_anchors
 from glip_model.assignment import assign_targets
+from glip_model.loss_glip import UNDECIDED
 from glip_model.modeling_glip import ImageStates
-
-UNDECIDED = -1
-"""Mark of a piece of which nobody knows whether it describes the box."""
 
 
 class WordHead(nn.Module):

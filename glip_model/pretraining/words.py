@@ -4,7 +4,7 @@ A phrase is written size, texture, colour, shape: "small striped red triangle"; 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -32,7 +32,14 @@ SHAPES = (
 ANY_SHAPE = "shape"
 """The noun that fits every shape, as in "red shape"."""
 
-SCENE_WORDS = frozenset((*COLOURS, *TEXTURES, *SIZES, *SHAPES))
+_PART_OF_WORD = {
+    **dict.fromkeys(SHAPES, "shape"),
+    **dict.fromkeys(COLOURS, "colour"),
+    **dict.fromkeys(TEXTURES, "texture"),
+    **dict.fromkeys(SIZES, "size"),
+}
+
+SCENE_WORDS = frozenset(_PART_OF_WORD)
 """Each of these words either fits a generated thing or does not."""
 
 IMPOSSIBLE = frozenset({("hollow", "circle"), ("hollow", "ring"), ("hollow", "crescent")})
@@ -71,6 +78,21 @@ class Looks:
     def held_out(self) -> bool:
         """True where training must not draw it."""
         return (self.colour, self.shape) in HELD_OUT or (self.texture, self.shape) in HELD_OUT
+
+    def denies(self, phrase: "Phrase") -> bool:
+        """True where training may count the phrase as wrong for this thing.
+
+        It may not where the phrase would fit but for a part that this thing could not have had: as "red hexagon" is
+        held out, no red thing is a hexagon. Counted as wrong, that teaches that nothing red ever is one.
+        """
+        named = {part: value for part, value in vars(phrase).items() if value is not None}
+        return not phrase.fits(self) and not replace(self, **named).held_out
+
+    @property
+    def decided(self) -> frozenset[str]:
+        """The words of ``SCENE_WORDS`` that fit, and those that it denies."""
+        denied = {word for word, part in _PART_OF_WORD.items() if self.denies(Phrase(**{part: word}))}
+        return self.words | denied
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from glip_model.anchors import grid_anchors
 from glip_model.assignment import assign_anchors
 from glip_model.box_ops import encode_boxes
-from glip_model.loss_glip import centerness_targets, detection_losses, focal_loss
+from glip_model.loss_glip import UNDECIDED, centerness_targets, detection_losses, focal_loss
 
 ANCHORS = grid_anchors([(12, 16), (6, 8), (3, 4), (2, 2), (1, 1)])  # a 96 x 128 image
 ALL_ANCHORS = torch.cat(ANCHORS)
@@ -70,6 +70,20 @@ def test_the_token_loss_equals_a_dense_sum_over_all_anchors() -> None:
     dense[positives.image, positives.anchor] = torch.cat([t["positive_map"] for t in targets])[positives.box]
     expected = (focal_loss(outputs[0], dense) * mask[:, None]).sum() / len(positives.box)
     torch.testing.assert_close(losses(outputs, targets, mask)["token"], expected)
+
+
+def test_undecided_tokens_of_a_box_cost_nothing() -> None:
+    outputs = predictions(1, 5)
+    outputs[0].requires_grad_()
+    named = target(BOXES, 5)
+    named["positive_map"][:, 3] = UNDECIDED
+    losses(outputs, [named])["token"].backward()
+    positives = assign_anchors(ANCHORS, BOXES, torch.zeros(2, dtype=torch.int64), 1)
+    gradient = outputs[0].grad
+    assert gradient is not None
+    assert (gradient[0, positives.anchor, 3] == 0).all()
+    assert (gradient[0, positives.anchor, 2] != 0).all()
+    assert (gradient[0, :, 3] != 0).sum() == len(ALL_ANCHORS) - len(positives.anchor)
 
 
 def test_padding_tokens_have_no_say() -> None:

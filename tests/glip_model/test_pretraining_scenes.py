@@ -7,7 +7,7 @@ from glip_model.pretraining.asking import ask_names, ask_sentence, describe, ran
 from glip_model.pretraining.measure import asked_phrases, scene_set
 from glip_model.pretraining.scenes import SIDE_OF_SIZE, Scene, Thing, draw_scene, random_scene
 from glip_model.pretraining.shapes import draw_alpha
-from glip_model.pretraining.words import HELD_OUT, SHAPES, Looks, Phrase, possible_looks
+from glip_model.pretraining.words import HELD_OUT, SCENE_WORDS, SHAPES, Looks, Phrase, possible_looks
 
 
 def scene(number: int, side: int = 160) -> Scene:
@@ -89,6 +89,32 @@ def test_a_box_answers_to_every_asked_name_that_fits_it_and_to_no_other() -> Non
             assert set(named.get(tuple(map(float, thing.box_xyxy)), ())) == fitting
 
 
+def test_what_is_held_out_denies_nothing() -> None:
+    looks = Looks("square", "red", "plain", None)  # "red hexagon" and "red star" are held out, so is "yellow square"
+    assert looks.decided == SCENE_WORDS - {"hexagon", "star", "yellow"}
+    assert not looks.denies(Phrase("hexagon"))
+    assert looks.denies(Phrase("hexagon", "blue"))  # it is not blue
+    assert not looks.denies(Phrase("square"))
+
+
+def test_undecided_names_are_marked_for_each_thing() -> None:
+    things = (
+        Thing(Looks("square", "red", "plain", None), (1, 1, 20, 20)),
+        Thing(Looks("hexagon", "blue", "plain", None), (30, 30, 60, 60)),
+    )
+    drawn = Scene(np.zeros((64, 64, 3), dtype=np.uint8), things)
+    seen: set[str] = set()
+    for seed in range(40):
+        sample = ask_names(drawn, np.random.default_rng(seed))
+        boxes, undecided = sample.boxes_xyxy.tolist(), sample.undecided or ()
+        named = {tuple(box): names for box, names in zip(boxes, undecided, strict=True)}
+        assert ("hexagon" in named.get((1, 1, 20, 20), ())) == ("hexagon" in sample.asked)
+        assert ("red shape" in named.get((30, 30, 60, 60), ())) == ("red shape" in sample.asked)
+        seen.update(*undecided)
+    assert "hexagon" in seen
+    assert "square" not in seen
+
+
 def test_absent_names_are_asked_too() -> None:
     samples = [ask_names(scene(number), np.random.default_rng(number)) for number in range(30)]
     absent = [len(set(s.asked) - {name for names in s.names for name in names}) for s in samples]
@@ -102,7 +128,10 @@ def test_spans_of_a_sentence_are_the_phrases_of_their_boxes() -> None:
         looks_of = {thing.box_xyxy: thing.looks for thing in drawn.things}
         assert len(sample.boxes_xyxy) == len(sample.spans)
         assert sample.spans or not drawn.things
-        for box, spans in zip(sample.boxes_xyxy.tolist(), sample.spans, strict=True):
+        for box, spans, undecided in zip(sample.boxes_xyxy.tolist(), sample.spans, sample.undecided, strict=True):
+            assert len(spans) == 1 or undecided
+            if not spans:
+                continue
             ((start, end),) = spans
             words = sample.caption[start:end].split()
             looks = looks_of[tuple(box)]

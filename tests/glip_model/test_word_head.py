@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glip_model.loss_glip import UNDECIDED
 from glip_model.modeling_glip import ImageStates
-from glip_model.pretraining.word_head import UNDECIDED, WordHead
+from glip_model.pretraining.word_head import WordHead
 
 SIZES = ((8, 8), (4, 4), (2, 2), (1, 1), (1, 1))
 CELLS = sum(h * w for h, w in SIZES)
