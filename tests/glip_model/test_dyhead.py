@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glip_model import dyhead
 from glip_model.deform_conv import LevelSizes
 from glip_model.dyhead import DynamicConv, NormedDeformConv, flat_offsets, upsample, upsampled_mean
 from tests.glip_model import reference
@@ -37,6 +38,14 @@ def test_the_block_equals_the_plain_one(sizes: LevelSizes) -> None:
     block, x = _dynamic_conv(), _cells(sizes)
     with torch.no_grad():
         torch.testing.assert_close(block(x.clone(), sizes), _plain(block, x, sizes), atol=5e-5, rtol=0)
+
+
+def test_parts_that_fit_in_the_cache_do_not_change_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    block, x = _dynamic_conv(), _cells(PYRAMIDS[0])
+    with torch.no_grad():
+        whole = block(x, PYRAMIDS[0])
+        monkeypatch.setattr(dyhead, "CELLS", 5)
+        torch.testing.assert_close(block(x, PYRAMIDS[0]), whole, atol=1e-5, rtol=0)
 
 
 def test_gradients_of_the_block_equal_the_plain_ones() -> None:
