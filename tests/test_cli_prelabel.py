@@ -24,6 +24,7 @@ from integrations.label_studio.import_json import default_target
 from tests.fakes import FakeDetector
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
 from tests.make import CONFIG, image_bytes
+from tests.signals import listen_to_control_c
 
 
 @pytest.fixture(scope="module")
@@ -231,11 +232,6 @@ def run_on(detector: FakeDetector, photos: Path, out: Path) -> None:
     settings = PrelabelSettings(score_threshold=0.3, batch_size=1)
     target = default_target(["cat"])
     prelabel.run(options, images, (Label("cat"),), target, detector=detector, settings=settings)
-
-
-def listen_to_control_c() -> None:
-    """In the new process: a job that a shell put into the background would hand down that it is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_control_c_ends_with_130_and_files_that_agree(model: str, tmp_path: Path) -> None:

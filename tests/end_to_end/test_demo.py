@@ -16,6 +16,7 @@ import requests
 
 from backend.demo_pictures import write_scenes
 from backend.settings import child_environment
+from tests.signals import listen_to_control_c
 
 pytestmark = pytest.mark.end_to_end
 
@@ -25,7 +26,12 @@ def running_demo(home: Path, *arguments: str) -> Iterator[tuple["subprocess.Pope
     """Run the demo until it says that Ctrl-C stops it; yields the process and what it printed up to there."""
     command = [sys.executable, "-u", "-m", "backend.cli", "demo", *arguments]
     with subprocess.Popen(
-        command, env=child_environment(HOME=str(home)), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        env=child_environment(HOME=str(home)),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=listen_to_control_c,
     ) as process:
         assert process.stdout is not None
         printed = ""
