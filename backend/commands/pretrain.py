@@ -33,12 +33,12 @@ def command(out: Path, data: Path | None, sets: str, split: str | None, as_json:
 
     \b
     Examples:
-      glip-label pretrain runs/words --stage words --minutes 25
-      glip-label pretrain runs/scenes --stage scenes --minutes 45 --init runs/words
-      glip-label pretrain runs/nano --data datasets/ --minutes 50 --init runs/scenes
+      glip-label pretrain runs/words --stage words --minutes 36
+      glip-label pretrain runs/scenes --stage scenes --minutes 42 --init runs/words
+      glip-label pretrain runs/nano --data datasets/ --minutes 45 --init runs/scenes
       glip-label pretrain runs/nano --data datasets/ --measure val
     """
-    names = [name.strip() for name in sets.split(",") if name.strip() and options["stage"] == "mixture"]
+    names = [name.strip() for name in sets.split(",") if name.strip()] if options["stage"] == "mixture" else []
     if names and data is None:
         raise UsageError("--data is missing: the folder of the real sets; --stage words and scenes do without")
     folders = [data / name for name in names] if data else []

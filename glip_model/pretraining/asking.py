@@ -1,17 +1,22 @@
 """What is asked about a scene: a list of names with negatives (detection) or a sentence with spans (grounding)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glip_model.pretraining.samples import CaptionedSample, Sample, Span
 from glip_model.pretraining.scenes import Scene, Thing
-from glip_model.pretraining.words import COLOURS, COUNT_WORDS, SHAPES, SIZES, TEXTURES, Looks, Phrase
+from glip_model.pretraining.words import COLOURS, COUNT_WORDS, SHAPES, TEXTURES, WORDS_OF_PART, Looks, Phrase
 
 _OPENINGS = ("", "there is ", "there are ", "a picture of ", "i see ", "look at ", "find ", "show ")
 _LINKS = (" and ", ", ", " with ", " next to ", " beside ", " near ")
 _MOST_NAMES = 12
+
+Asked = TypeVar("Asked", str, Span)
+"""What stands for a phrase: its text, or where it stands in the sentence."""
 
 
 def describe(looks: Looks, rng: np.random.Generator) -> Phrase:
@@ -25,17 +30,10 @@ def describe(looks: Looks, rng: np.random.Generator) -> Phrase:
 
 def _changed(phrase: Phrase, rng: np.random.Generator) -> Phrase:
     """The same phrase with one part swapped: a negative that shares the rest."""
-    parts = [name for name in ("shape", "colour", "texture", "size") if getattr(phrase, name)]
+    parts = [name for name in WORDS_OF_PART if getattr(phrase, name)]
     part = parts[rng.integers(len(parts))] if parts else "shape"
-    values: Sequence[str] = {"shape": SHAPES, "colour": tuple(COLOURS), "texture": TEXTURES, "size": SIZES}[part]
-    fields = {
-        "shape": phrase.shape,
-        "colour": phrase.colour,
-        "texture": phrase.texture,
-        "size": phrase.size,
-    }
-    fields[part] = values[int(rng.integers(len(values)))]
-    return Phrase(**fields)
+    words = WORDS_OF_PART[part]
+    return replace(phrase, **{part: words[int(rng.integers(len(words)))]})
 
 
 def random_phrase(rng: np.random.Generator) -> Phrase:
@@ -69,20 +67,26 @@ def ask_names(scene: Scene, rng: np.random.Generator) -> Sample:
                 phrase = _changed(phrase, rng)
         if not phrase.held_out:
             phrases[phrase.text()] = phrase
-    things, names, undecided = [], [], []
-    for thing in scene.things:
-        fitting = tuple(name for name, phrase in phrases.items() if phrase.fits(thing.looks))
-        open_names = tuple(name for name, phrase in phrases.items() if _is_open(phrase, thing))
-        if fitting or open_names:
-            things.append(thing)
-            names.append(fitting)
-            undecided.append(open_names)
+    things, names, undecided = _answering(scene, phrases)
     looks = tuple(thing.looks for thing in things)
-    return Sample(scene.rgb, _boxes_of(things), tuple(names), tuple(phrases), looks, tuple(undecided))
+    return Sample(scene.rgb, _boxes_of(things), names, tuple(phrases), looks, undecided)
 
 
-def _is_open(phrase: Phrase, thing: Thing) -> bool:
-    return not phrase.fits(thing.looks) and not thing.looks.denies(phrase)
+def _answering(
+    scene: Scene, asked: Mapping[Asked, Phrase]
+) -> tuple[list[Thing], tuple[tuple[Asked, ...], ...], tuple[tuple[Asked, ...], ...]]:
+    """The things that some phrase fits, or that leave one open; for each of them what fits and what is left open."""
+    answers = []
+    for thing in scene.things:
+        fitting = tuple(key for key, phrase in asked.items() if phrase.fits(thing.looks))
+        left_open = tuple(key for key, phrase in asked.items() if thing.looks.leaves_open(phrase))
+        if fitting or left_open:
+            answers.append((thing, fitting, left_open))
+    return (
+        [thing for thing, _, _ in answers],
+        tuple(fitting for _, fitting, _ in answers),
+        tuple(left_open for _, _, left_open in answers),
+    )
 
 
 def _boxes_of(things: Sequence[Thing]) -> NDArray[np.float32]:
@@ -128,20 +132,13 @@ def ask_sentence(scene: Scene, rng: np.random.Generator) -> CaptionedSample:
         used |= set(fitting)
         if len(said) == 4 or rng.random() < 0.25:
             break
-    things, spans, undecided = [], [], []
-    for index, thing in enumerate(scene.things):
-        naming = tuple(span for span, fitting, _ in said if index in fitting)
-        open_spans = tuple(span for span, _, phrase in said if _is_open(phrase, thing))
-        if naming or open_spans:
-            things.append(thing)
-            spans.append(naming)
-            undecided.append(open_spans)
+    things, spans, undecided = _answering(scene, {span: phrase for span, _, phrase in said})
     return CaptionedSample(
         scene.rgb,
         _boxes_of(things),
         text if said else "nothing",
-        tuple(spans),
-        tuple(undecided),
+        spans,
+        undecided,
         tuple(thing.looks.words for thing in things),
         tuple(thing.looks.decided for thing in things),
     )

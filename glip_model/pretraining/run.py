@@ -277,9 +277,7 @@ def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
         word_head.load_state_dict(checkpoint["word_head"])
     elif settings.init:
         loaded = GlipForDetection.from_pretrained(settings.init, dtype=torch.float32, local_files_only=True)
-        # What both have: a run without fusion may start from one with fusion.
-        state_dict = {name: tensor for name, tensor in loaded.state_dict().items() if name in model.state_dict()}
-        model.load_state_dict(state_dict, strict=False)
+        model.load_state_dict(loaded.state_dict(), strict=False)  # without fusion may start from with fusion
         if (settings.init / CHECKPOINT).exists():
             word_head.load_state_dict(_load(settings.init / CHECKPOINT)["word_head"])
     nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -125,7 +125,8 @@ def draw_scene(side: int, wanted: Sequence[Looks], rng: np.random.Generator, fra
     for looks in wanted:
         low, high = SIDE_OF_SIZE[looks.size]
         colour = jittered_colour(looks.colour, rng)
-        pixels = min(side - 4, round((frame or side) * rng.uniform(low, high)))
+        pixels = round((frame or side) * rng.uniform(low, high))
+        pixels = min(pixels, side - 4)  # a drawn patch may be a few pixels larger
         patch = draw_patch(looks.shape, looks.texture, colour, pixels, rng)
         box = _place(patch, boxes, side, limit, rng)
         if box is None:

@@ -32,14 +32,15 @@ SHAPES = (
 ANY_SHAPE = "shape"
 """The noun that fits every shape, as in "red shape"."""
 
-_PART_OF_WORD = {
-    **dict.fromkeys(SHAPES, "shape"),
-    **dict.fromkeys(COLOURS, "colour"),
-    **dict.fromkeys(TEXTURES, "texture"),
-    **dict.fromkeys(SIZES, "size"),
+WORDS_OF_PART: dict[str, tuple[str, ...]] = {
+    "shape": SHAPES,
+    "colour": tuple(COLOURS),
+    "texture": TEXTURES,
+    "size": SIZES,
 }
+"""The words that each part of :class:`Looks` and :class:`Phrase` may be."""
 
-SCENE_WORDS = frozenset(_PART_OF_WORD)
+SCENE_WORDS = frozenset(word for words in WORDS_OF_PART.values() for word in words)
 """Each of these words either fits a generated thing or does not."""
 
 IMPOSSIBLE = frozenset({("hollow", "circle"), ("hollow", "ring"), ("hollow", "crescent")})
@@ -79,20 +80,20 @@ class Looks:
         """True where training must not draw it."""
         return (self.colour, self.shape) in HELD_OUT or (self.texture, self.shape) in HELD_OUT
 
-    def denies(self, phrase: "Phrase") -> bool:
-        """True where training may count the phrase as wrong for this thing.
+    def leaves_open(self, phrase: "Phrase") -> bool:
+        """True where training may not say whether the phrase fits: with what it names, the thing would be held out.
 
-        It may not where the phrase would fit but for a part that this thing could not have had: as "red hexagon" is
-        held out, no red thing is a hexagon. Counted as wrong, that teaches that nothing red ever is one.
+        As "red hexagon" is held out, no red thing is a hexagon; counted as wrong, "hexagon" would teach that nothing
+        red ever is one.
         """
-        named = {part: value for part, value in vars(phrase).items() if value is not None}
-        return not phrase.fits(self) and not replace(self, **named).held_out
+        named = {part: word for part, word in vars(phrase).items() if word is not None}
+        return replace(self, **named).held_out
 
     @property
     def decided(self) -> frozenset[str]:
-        """The words of ``SCENE_WORDS`` that fit, and those that it denies."""
-        denied = {word for word, part in _PART_OF_WORD.items() if self.denies(Phrase(**{part: word}))}
-        return self.words | denied
+        """The words of ``SCENE_WORDS`` but those that it leaves open."""
+        words = ((part, word) for part, words in WORDS_OF_PART.items() for word in words)
+        return frozenset(word for part, word in words if not self.leaves_open(Phrase(**{part: word})))
 
 
 @dataclass(frozen=True)

@@ -89,12 +89,12 @@ def test_a_box_answers_to_every_asked_name_that_fits_it_and_to_no_other() -> Non
             assert set(named.get(tuple(map(float, thing.box_xyxy)), ())) == fitting
 
 
-def test_what_is_held_out_denies_nothing() -> None:
+def test_what_is_held_out_is_left_open() -> None:
     looks = Looks("square", "red", "plain", None)  # "red hexagon" and "red star" are held out, so is "yellow square"
     assert looks.decided == SCENE_WORDS - {"hexagon", "star", "yellow"}
-    assert not looks.denies(Phrase("hexagon"))
-    assert looks.denies(Phrase("hexagon", "blue"))  # it is not blue
-    assert not looks.denies(Phrase("square"))
+    assert looks.leaves_open(Phrase("hexagon"))
+    assert not looks.leaves_open(Phrase("hexagon", "blue"))  # it is not blue
+    assert not looks.leaves_open(Phrase("square"))
 
 
 def test_undecided_names_are_marked_for_each_thing() -> None:
