@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Output cells per step: their samples, 9 * C numbers each, stay in the processor's cache. In training steps are longer:
-# the backward pass of each adds up a gradient as large as the whole table of rows.
-CELLS = 1024
+from glip_model.layout import CELLS, joined, slices
+
+# In training steps are longer: the backward pass of each adds up a gradient as large as the whole table of rows.
 CELLS_WITH_GRADIENT = 16_384
 
 LevelSizes = tuple[tuple[int, int], ...]
@@ -98,6 +98,11 @@ def sampling_table(offsets: Tensor, masks: Tensor, grid: SamplingGrid, num_rows:
     return indices.view(-1, 4), weights.view(-1, 4)
 
 
+def weighted_rows(table: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """Sum of a few rows of ``table (M, C)`` each: ``indices`` and ``weights`` ``(N, k)`` to ``(N, C)``."""
+    return F.embedding_bag(indices, table, per_sample_weights=weights, mode="sum")
+
+
 def deform_conv(rows: Tensor, indices: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """Sample and multiply.
 
@@ -112,10 +117,13 @@ def deform_conv(rows: Tensor, indices: Tensor, weights: Tensor, kernel: Tensor, 
     """
     B, _, C = rows.shape
     table = rows.reshape(-1, C)
-    step = 9 * (CELLS_WITH_GRADIENT if torch.is_grad_enabled() else CELLS)
     weights = weights.to(rows.dtype)
-    outputs = []
-    for index, weight in zip(indices.split(step), weights.split(step), strict=True):
-        samples = F.embedding_bag(index, table, per_sample_weights=weight, mode="sum")  # (cells * 9, C)
-        outputs.append(F.linear(samples.view(-1, 9 * C), kernel, bias))
-    return torch.cat(outputs).view(B, -1, len(kernel))
+    cells = len(indices) // 9
+    parts = slices(cells, rows.device, CELLS_WITH_GRADIENT if torch.is_grad_enabled() else CELLS)
+
+    def convolved(part: slice) -> Tensor:
+        points = slice(9 * part.start, 9 * part.stop)
+        samples = weighted_rows(table, indices[points], weights[points])  # (cells * 9, C)
+        return F.linear(samples.view(-1, 9 * C), kernel, bias)
+
+    return joined(map(convolved, parts), cells, 0).view(B, -1, len(kernel))

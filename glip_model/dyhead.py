@@ -6,6 +6,8 @@ dynamic ReLU are all affine per image and channel, so they are gathered into one
 each map is read once.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
@@ -14,25 +16,60 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glip_model.deform_conv import CELLS, LevelSizes, deform_conv, sampling_grid, sampling_table
+from glip_model.deform_conv import LevelSizes, deform_conv, sampling_grid, sampling_table, weighted_rows
+from glip_model.layout import convolved, joined, slices
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
     return F.relu6(x + 3) / 6
 
 
+@dataclass(frozen=True)
+class Upsampling:
+    """Bilinear enlargement of a map, ends aligned, as a sum of four of its rows for each new cell.
+
+    Attributes:
+        indices: ``(N, 4)`` int32, rows of the source for each of the N cells of the target.
+        weights: ``(N, 4)``, how much each of them counts; they sum to one.
+        shares: ``(n,)``, how much each of the source's n cells counts in the mean over the target.
+    """
+
+    indices: Tensor
+    weights: Tensor
+    shares: Tensor
+
+    def mean(self, rows: Tensor) -> Tensor:
+        """Mean over the target ``(B, C)`` of ``rows (B, n, C)``, without enlarging them."""
+        return torch.einsum("bnc,n->bc", rows.float(), self.shares)
+
+    def part(self, rows: Tensor, cells: slice) -> Tensor:
+        """Some cells of what ``rows (B, n, C)`` become: ``(B, cells, C)``."""
+        B, n, C = rows.shape
+        first = torch.arange(B, device=rows.device, dtype=torch.int32).view(-1, 1, 1) * n
+        indices = (first + self.indices[cells]).view(-1, 4)
+        weights = self.weights[cells].to(rows.dtype).repeat(B, 1)
+        return weighted_rows(rows.reshape(-1, C), indices, weights).view(B, -1, C)
+
+
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # kept tensors serve training too
-def _upsampling_weights(source: int, target: int) -> Tensor:
-    """How much each of ``source`` cells counts in the mean after linear upsampling to ``target`` (ends aligned)."""
-    identity = torch.eye(source).unsqueeze(0)
-    return F.interpolate(identity, size=target, mode="linear", align_corners=True)[0].mean(-1)  # (source,)
+def upsampling(source: tuple[int, int], target: tuple[int, int], device: torch.device) -> Upsampling:
+    """Plan the enlargement of a map of (height, width) ``source`` to ``target``."""
+    (y, wy), (x, wx) = (_neighbours(s, t) for s, t in zip(source, target, strict=True))
+    rows = y[:, None, :, None] * source[1] + x[None, :, None, :]  # (H, W, 2, 2)
+    weights = wy[:, None, :, None] * wx[None, :, None, :]
+    indices, weights = rows.reshape(-1, 4), weights.reshape(-1, 4)
+    shares = torch.zeros(source[0] * source[1], dtype=torch.float64)  # a sum of very many
+    shares.index_add_(0, indices.flatten(), weights.flatten().double() / len(weights))
+    return Upsampling(indices.int().to(device), weights.to(device), shares.float().to(device))
 
 
-def upsampled_mean(x: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Mean over cells ``(B, C)`` of what rows ``x (B, h w, C)`` become when upsampled, without upsampling them."""
-    wy, wx = (_upsampling_weights(s, t).to(x.device) for s, t in zip(source, target, strict=True))
-    return torch.einsum("bnc,n->bc", x.float(), (wy[:, None] * wx).flatten())
+def _neighbours(source: int, target: int) -> tuple[Tensor, Tensor]:
+    """Both neighbours of each place of the target on one axis, and their weights: ``(target, 2)`` each."""
+    place = torch.linspace(0, source - 1, target)
+    low = place.long()
+    share = place - low
+    return torch.stack([low, (low + 1).clamp(max=source - 1)], -1), torch.stack([1 - share, share], -1)
 
 
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,12 +79,12 @@ def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """
     rows = rows.float()
     mean = rows.mean(1)
-    squares = [(part - mean.unsqueeze(1)).square().sum(1) for part in rows.split(CELLS, 1)]
+    squares = [(rows[:, part] - mean.unsqueeze(1)).square().sum(1) for part in slices(rows.shape[1], rows.device)]
     return mean, torch.stack(squares).sum(0) / rows.shape[1]
 
 
 class Term(NamedTuple):
-    """One summand of a level before its affine parts: ``rows (B, n, C)``; the rest ``(B, C)``.
+    """One summand of a level before its affine parts: ``rows (B, n, C)``, enlarged where told; the rest ``(B, C)``.
 
     Its value is ``rows * factor + summand``; ``mean`` is that value's mean over the level's cells.
     """
@@ -56,6 +93,11 @@ class Term(NamedTuple):
     factor: Tensor
     summand: Tensor
     mean: Tensor
+    enlarge: Upsampling | None = None
+
+    def part(self, cells: slice) -> Tensor:
+        """The rows of some of the level's cells."""
+        return self.rows[:, cells] if self.enlarge is None else self.enlarge.part(self.rows, cells)
 
 
 class NormedDeformConv(nn.Module):
@@ -69,8 +111,8 @@ class NormedDeformConv(nn.Module):
         self.norm_weight = nn.Parameter(torch.ones(channels))
         self.norm_bias = nn.Parameter(torch.zeros(channels))
 
-    def normalise(self, x: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Term:
-        """GroupNorm of one level ``(B, n, C)`` as factors and summands; ``target`` is the size it will be shown at."""
+    def normalise(self, x: Tensor, enlarge: Upsampling | None = None) -> Term:
+        """GroupNorm of one level ``(B, n, C)`` as factors and summands; ``enlarge`` says how it will be shown."""
         mean, variance = moments(x)  # (B, C)
         mean_of_group = mean.unflatten(1, (self.groups, -1))
         spread = mean_of_group.var(-1, correction=0)
@@ -79,8 +121,8 @@ class NormedDeformConv(nn.Module):
         factor = (self.norm_weight.view(self.groups, -1) * scale).flatten(1)
         shift = (mean_of_group.mean(-1, keepdim=True) * scale).expand_as(mean_of_group).flatten(1)
         summand = self.norm_bias - shift * self.norm_weight
-        shown = mean if source == target else upsampled_mean(x, source, target)
-        return Term(x, factor, summand, shown * factor + summand)
+        shown = mean if enlarge is None else enlarge.mean(x)
+        return Term(x, factor, summand, shown * factor + summand, enlarge)
 
 
 class DynamicConv(nn.Module):
@@ -98,21 +140,22 @@ class DynamicConv(nn.Module):
         """``(B, M, C)`` of levels with these (height, width) to ``(B, M, C)``."""
         cells = [h * w for h, w in sizes]
         same, finer, coarser = self._convolve(x, sizes, cells)
-        outputs = []
-        for i, size in enumerate(sizes):
-            terms = [self.same.normalise(same[i], size, size)]
-            if i > 0:
-                terms.append(self.finer.normalise(finer[i - 1], size, size))
-            if i + 1 < len(sizes):
-                term = self.coarser.normalise(coarser[i], sizes[i + 1], size)
-                terms.append(term._replace(rows=upsample(term.rows, sizes[i + 1], size)))
-            outputs.extend(self._join(terms))
-        return torch.cat(outputs, 1)
+
+        def levels() -> Iterator[Tensor]:
+            for i, size in enumerate(sizes):
+                terms = [self.same.normalise(same[i])]
+                if i > 0:
+                    terms.append(self.finer.normalise(finer[i - 1]))
+                if i + 1 < len(sizes):
+                    terms.append(self.coarser.normalise(coarser[i], upsampling(sizes[i + 1], size, x.device)))
+                yield from self._join(terms, cells[i])
+
+        return joined(levels(), sum(cells), 1)
 
     def _convolve(self, x: Tensor, sizes: LevelSizes, cells: list[int]) -> tuple[tuple[Tensor, ...], ...]:
         """The three convolutions of all levels: of the level itself, the finer one (stride 2), the coarser one."""
         maps = [
-            self.offset(level.transpose(1, 2).unflatten(2, size))  # (B, 27, h, w)
+            convolved(self.offset, level.transpose(1, 2).unflatten(2, size))  # (B, 27, h, w)
             for level, size in zip(x.split(cells, 1), sizes, strict=True)
         ]
         rows = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1).float()  # (B, M, 27)
@@ -135,7 +178,7 @@ class DynamicConv(nn.Module):
             results.append(out.split(cells if conv is self.same else cells[1:], 1))
         return tuple(results)
 
-    def _join(self, terms: list[Term]) -> list[Tensor]:
+    def _join(self, terms: list[Term], cells: int) -> Iterator[Tensor]:
         """Attention over the terms, their mean, and the dynamic ReLU: ``(B, n, C)`` in parts that fit in the cache."""
         shares = [hard_sigmoid(F.relu(self.scale_attention(t.mean))) / len(terms) for t in terms]  # (B, 1)
         mean = torch.stack([share * t.mean for share, t in zip(shares, terms, strict=True)]).sum(0)
@@ -143,20 +186,11 @@ class DynamicConv(nn.Module):
         a1, b1, a2, b2 = (part.unsqueeze(1) for part in (theta - 0.5).chunk(4, -1))  # (B, 1, C)
         summand = torch.stack([share * t.summand for share, t in zip(shares, terms, strict=True)]).sum(0).unsqueeze(1)
         factors = [(share * t.factor).unsqueeze(1).to(t.rows.dtype) for share, t in zip(shares, terms, strict=True)]
-        joined = []
-        for parts in zip(*(t.rows.split(CELLS, 1) for t in terms), strict=True):
+        for part in slices(cells, summand.device):
             out = summand
-            for rows, factor in zip(parts, factors, strict=True):
-                out = torch.addcmul(out, rows, factor)
-            joined.append(torch.maximum(torch.addcmul(b1, out, 2 * a1 + 1), torch.addcmul(b2, out, 2 * a2)))
-        return joined
-
-
-def upsample(rows: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Bilinear, ends aligned: ``(B, h w, C)`` to ``(B, H W, C)``."""
-    image = rows.transpose(1, 2).unflatten(2, source)
-    image = F.interpolate(image, size=target, mode="bilinear", align_corners=True)
-    return image.flatten(2).transpose(1, 2)
+            for term, factor in zip(terms, factors, strict=True):
+                out = torch.addcmul(out, term.part(part), factor)
+            yield torch.maximum(torch.addcmul(b1, out, 2 * a1 + 1), torch.addcmul(b2, out, 2 * a2))
 
 
 def flat_offsets(offset_map: Tensor, cells: int) -> Tensor:

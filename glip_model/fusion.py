@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-# Cells per step: scores of one step stay in the processor's cache.
-CELLS = 1024
+from glip_model.layout import joined, slices
+
 # The official code clamps here to stay finite in fp16.
 LIMIT = 50_000.0
 
@@ -42,46 +42,82 @@ class BidirectionalCrossAttention(nn.Module):
     def _head_weights(self, linear: nn.Linear) -> Tensor:
         return linear.weight.view(self.num_heads, -1, linear.in_features)  # (H, d, C)
 
-    def forward(self, image: Tensor, text: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what each side learns from the other.
+    def forward(self, text: Tensor, attention_mask: Tensor) -> "Encounter":
+        """Prepare a caption, or one for each image, to meet the cells of the images.
 
         Args:
-            image: ``(B, M, C)``.
             text: ``(B, T, D)``.
             attention_mask: ``(B, T)``, 1 for tokens that cells may look at. Tokens look at all cells, always.
-
-        Returns:
-            Updates ``(B, M, C)`` and ``(B, T, D)``.
         """
         B, T, _ = text.shape
         H = self.num_heads
         keys = self._per_head(self.key(text)) * (self.query.out_features // H) ** -0.5
-        queries_of_keys = (keys @ self._head_weights(self.query)).flatten(1, 2)  # (B, H T, C)
-        shift = (keys @ self.query.bias.view(H, -1, 1)).view(B, 1, H * T)
         out_weights = self.image_out.weight.unflatten(1, (H, -1)).permute(1, 2, 0)  # (H, d, C)
-        values = (self._per_head(self.text_value(text)) @ out_weights).flatten(1, 2)  # (B, H T, C)
-        no_pads = ((attention_mask == 0) * -9e15)[:, None, None, :]  # (B, 1, 1, T)
+        return Encounter(
+            self,
+            queries_of_keys=(keys @ self._head_weights(self.query)).flatten(1, 2),
+            shift=(keys @ self.query.bias.view(H, -1, 1)).view(B, 1, H * T),
+            values=(self._per_head(self.text_value(text)) @ out_weights).flatten(1, 2),
+            no_pads=((attention_mask == 0) * -9e15)[:, None, None, :],
+        )
 
-        updates = []
-        peak = torch.full((B, 1, H * T), -torch.inf, device=image.device)
-        total = kept = pooled = torch.zeros((), device=image.device)
-        for cells in image.split(CELLS, dim=1):
-            scores = clamped(torch.baddbmm(shift, cells, queries_of_keys.transpose(1, 2)).float())  # (B, m, H T)
-            to_text = (scores.unflatten(-1, (H, T)) + no_pads).softmax(-1).flatten(2)
-            updates.append(torch.baddbmm(self.image_out.bias, self.dropout(to_text).to(cells.dtype), values))
-            # Softmax over all cells with a running maximum: no (M, H T) tensor is kept.
-            higher = torch.maximum(peak, scores.detach().amax(1, keepdim=True))
-            shrink, peak = (peak - higher).exp(), higher
-            weights = (scores - peak).exp()
-            dropped = self.dropout(weights)
-            total = total * shrink + weights.sum(1, keepdim=True)
-            kept = kept * shrink + dropped.sum(1, keepdim=True)
-            pooled = pooled * shrink.transpose(1, 2) + dropped.transpose(1, 2) @ cells.float()
-        pooled = (pooled / total.transpose(1, 2)).to(image.dtype).unflatten(1, (H, T))  # (B, H, T, C)
+    def told(self, pooled: Tensor, kept: Tensor) -> Tensor:
+        """What tokens make of the cells they looked at.
+
+        Args:
+            pooled: ``(B, H, T, C)``, the cells' mean as each head of each token weighed them.
+            kept: ``(B, H, T, 1)``, the sum of those weights: one but for dropout.
+        """
         seen = pooled @ self._head_weights(self.image_value).transpose(1, 2)  # (B, H, T, d)
-        # Weights sum to one but for dropout, so the bias of the values enters with what was kept.
-        seen = seen + self.image_value.bias.view(H, 1, -1) * (kept / total).view(B, H, T, 1)
-        return torch.cat(updates, 1), self.text_out(seen.transpose(1, 2).flatten(2))
+        seen = seen + self.image_value.bias.view(self.num_heads, 1, -1) * kept
+        told: Tensor = self.text_out(seen.transpose(1, 2).flatten(2))
+        return told
+
+
+class Encounter:
+    """A caption meeting the cells of its images, part by part.
+
+    Attributes:
+        queries_of_keys: ``(B, H T, C)``; times cells, plus ``shift (B, 1, H T)``, the scores.
+        values: ``(B, H T, C)``, what cells take from tokens, behind the output projection.
+        no_pads: ``(B, 1, 1, T)``, added to scores that tokens compete for.
+    """
+
+    def __init__(
+        self,
+        attention: BidirectionalCrossAttention,
+        *,
+        queries_of_keys: Tensor,
+        shift: Tensor,
+        values: Tensor,
+        no_pads: Tensor,
+    ) -> None:
+        self._attention = attention
+        self._keys, self._shift, self._values, self._no_pads = queries_of_keys, shift, values, no_pads
+        # Softmax over all cells with a running maximum: no (M, H T) tensor is kept.
+        self._peak = torch.full_like(shift, -torch.inf, dtype=torch.float32)  # (B, 1, H T)
+        self._total = self._kept = self._pooled = torch.zeros((), device=shift.device)
+
+    def meet(self, cells: Tensor) -> Tensor:
+        """Show some cells ``(B, m, C)`` to the tokens; returns what they learn from them, ``(B, m, C)``."""
+        dropout = self._attention.dropout
+        scores = clamped(torch.baddbmm(self._shift, cells, self._keys.transpose(1, 2)).float())  # (B, m, H T)
+        higher = torch.maximum(self._peak, scores.detach().amax(1, keepdim=True))
+        shrink, self._peak = (self._peak - higher).exp(), higher
+        weights = (scores - higher).exp()
+        dropped = dropout(weights)
+        self._total = self._total * shrink + weights.sum(1, keepdim=True)
+        self._kept = self._kept * shrink + dropped.sum(1, keepdim=True)
+        self._pooled = self._pooled * shrink.transpose(1, 2) + dropped.transpose(1, 2) @ cells.float()
+        heads = scores.unflatten(-1, (self._attention.num_heads, -1)) + self._no_pads  # (B, m, H, T)
+        to_text = dropout(heads.softmax(-1).flatten(2)).to(cells.dtype)
+        return torch.baddbmm(self._attention.image_out.bias, to_text, self._values)
+
+    def told(self) -> Tensor:
+        """What the tokens learn from all the cells they met: ``(B, T, D)``."""
+        H = self._attention.num_heads
+        pooled = (self._pooled / self._total.transpose(1, 2)).to(self._values.dtype).unflatten(1, (H, -1))
+        return self._attention.told(pooled, (self._kept / self._total).view(*pooled.shape[:3], 1))
 
 
 class Fusion(nn.Module):
@@ -97,9 +133,15 @@ class Fusion(nn.Module):
 
     def forward(self, image: Tensor, text: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, M, C)`` and ``(B, T, D)`` to the same shapes."""
-        image, text = self.image_norm(image), self.text_norm(text)
-        image_update, text_update = self.attention(image, text, attention_mask)
-        return torch.addcmul(image, self.image_scale, image_update), text + self.text_scale * text_update
+        text = self.text_norm(text)
+        encounter = self.attention(text, attention_mask)
+
+        def updated(part: slice) -> Tensor:
+            cells = self.image_norm(image[:, part])
+            return torch.addcmul(cells, self.image_scale, encounter.meet(cells))
+
+        cells = joined(map(updated, slices(image.shape[1], image.device)), image.shape[1], 1)
+        return cells, text + self.text_scale * encounter.told()
 
 
 class TextLayer(nn.Module):

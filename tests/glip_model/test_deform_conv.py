@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glip_model.deform_conv import CELLS, LevelSizes, deform_conv, sampling_grid, sampling_table
+from glip_model.deform_conv import LevelSizes, deform_conv, sampling_grid, sampling_table
+from glip_model.layout import CELLS
 from tests.glip_model import reference
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]

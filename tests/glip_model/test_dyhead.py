@@ -5,7 +5,7 @@ from torch import Tensor
 
 from glip_model import dyhead
 from glip_model.deform_conv import LevelSizes
-from glip_model.dyhead import DynamicConv, NormedDeformConv, flat_offsets, upsample, upsampled_mean
+from glip_model.dyhead import DynamicConv, NormedDeformConv, flat_offsets, upsampling
 from tests.glip_model import reference
 from tests.glip_model.random_weights import randomise
 
@@ -44,7 +44,7 @@ def test_parts_that_fit_in_the_cache_do_not_change_the_block(monkeypatch: pytest
     block, x = _dynamic_conv(), _cells(PYRAMIDS[0])
     with torch.no_grad():
         whole = block(x, PYRAMIDS[0])
-        monkeypatch.setattr(dyhead, "CELLS", 5)
+        monkeypatch.setattr(dyhead, "slices", lambda length, _: [slice(i, i + 5) for i in range(0, length, 5)])
         torch.testing.assert_close(block(x, PYRAMIDS[0]), whole, atol=1e-5, rtol=0)
 
 
@@ -64,19 +64,27 @@ def test_folded_group_norm_equals_group_norm(groups: int) -> None:
     randomise(conv)
     x = 3 + 2 * torch.randn(2, 30, 16)
     with torch.no_grad():
-        term = conv.normalise(x, (5, 6), (5, 6))
+        term = conv.normalise(x)
         expected = F.group_norm(x.transpose(1, 2), groups, conv.norm_weight, conv.norm_bias).transpose(1, 2)
         found = term.rows * term.factor.unsqueeze(1) + term.summand.unsqueeze(1)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(term.mean, expected.mean(1), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("target", [(10, 12), (9, 11), (5, 6), (17, 6), (40, 1)])
-def test_the_mean_of_an_upsampled_map_comes_from_its_source(target: tuple[int, int]) -> None:
-    rows = torch.randn(2, 30, 4)
-    shown = F.interpolate(rows.transpose(1, 2).unflatten(2, (5, 6)), target, mode="bilinear", align_corners=True)
-    torch.testing.assert_close(upsampled_mean(rows, (5, 6), target), shown.mean((2, 3)), atol=1e-5, rtol=0)
-    torch.testing.assert_close(upsample(rows, (5, 6), target), shown.flatten(2).transpose(1, 2), atol=1e-5, rtol=0)
+@pytest.mark.parametrize("target", [(10, 12), (9, 11), (5, 6), (17, 6), (40, 1), (1, 1), (100, 136)])
+@pytest.mark.parametrize("source", [(5, 6), (1, 1), (1, 6)])
+def test_enlarging_equals_interpolation_part_by_part_and_its_mean_comes_from_the_source(
+    source: tuple[int, int], target: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(2, source[0] * source[1], 4)
+    shown = F.interpolate(rows.transpose(1, 2).unflatten(2, source), target, mode="bilinear", align_corners=True)
+    expected = shown.flatten(2).transpose(1, 2)
+    enlarge = upsampling(source, target, rows.device)
+    middle = expected.shape[1] // 2
+    found = torch.cat([enlarge.part(rows, slice(0, middle)), enlarge.part(rows, slice(middle, None))], 1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(enlarge.mean(rows), expected.mean(1), atol=1e-5, rtol=0)
 
 
 def test_offsets_for_the_coarser_level_are_read_as_flat_memory() -> None:
