@@ -4,6 +4,8 @@ Shape letters: B images, H and W rows and columns of a map, C channels, n tokens
 Maps between modules are ``(B, H, W, C)`` inside Swin and ``(B, C, H, W)`` in channels-last memory elsewhere.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -13,8 +15,9 @@ from torch import Tensor, nn
 from transformers import AutoBackbone
 
 from glip_model.configuration_glip import GlipConfig, GlipSwinConfig
+from glip_model.layout import convolved, joined, slices
 
-# Chunks that keep a layer's intermediate tensors in the processor's cache; larger ones are page-faulted anew.
+# Rows per step; wider layers' intermediate tensors leave the cache sooner.
 WINDOW_TOKENS = 3136
 MLP_TOKENS = 2048
 
@@ -30,36 +33,49 @@ def _relative_position_index(window: int) -> Tensor:
     return (dy * (2 * window - 1) + dx).flatten()
 
 
+@dataclass(frozen=True)
+class WindowPlan:
+    """How the cells of a map are dealt out to windows: padded right and bottom, shifted, cut; k windows of n places.
+
+    Windows that the shift gave cells from opposite edges come last, so that the others need no mask.
+
+    Attributes:
+        cells: ``(k, n)`` int64, the cell in each place, row-major; 0 for padding.
+        inside: ``(k, n, 1)``, 0 for padding, 1 for cells.
+        places: ``(H * W,)`` int64, the place of each cell, counted over all windows.
+        mask: ``(m, n, n)``, 0 or -100, of the last m windows: cells from opposite edges may not see one another.
+    """
+
+    cells: Tensor
+    inside: Tensor
+    places: Tensor
+    mask: Tensor
+
+
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # kept tensors serve training too
-def _shift_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
-    """Additive mask (0 or -100) between tokens that the cyclic shift brought together: ``(windows, n, n)``.
-
-    ``height`` and ``width`` are multiples of ``window``. Nine regions on the shifted map may not see one another.
-    """
-    shift = window // 2
-    regions = torch.zeros(height, width)
-    edges = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
-    for i, rows in enumerate(edges):
-        for j, columns in enumerate(edges):
-            regions[rows, columns] = 3 * i + j
-    flat = _to_windows(regions[None, :, :, None], window)[..., 0]  # (windows, n)
-    return torch.where(flat[:, None, :] == flat[:, :, None], 0.0, -100.0).to(device)
+def window_plan(height: int, width: int, window: int, shift: int, device: torch.device) -> WindowPlan:
+    """Deal out a map of ``height`` x ``width`` cells (Swin, section 3.2); ``shift`` is 0 or half a window."""
+    rows, columns = (-(-size // window) * window for size in (height, width))
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    y, x = (y + shift) % rows, (x + shift) % columns  # what the cyclic shift brings to each place
+    # Along each axis the last window holds cells from both edges; which edge is what must agree.
+    edge = [(at < shift).long() for at in (y, x)]
+    y, x, region = (_to_windows(part, window) for part in (y, x, 2 * edge[0] + edge[1]))
+    mixed = (region != region[:, :1]).any(1)
+    order = mixed.int().argsort(stable=True)
+    y, x, region = y[order], x[order], region[order[len(order) - int(mixed.sum()) :]]
+    inside = (y < height) & (x < width)
+    cells = torch.where(inside, y * width + x, 0)
+    places = torch.empty(height * width, dtype=torch.int64)
+    places[cells[inside]] = inside.flatten().nonzero().squeeze(1)
+    mask = torch.where(region[:, None, :] == region[:, :, None], 0.0, -100.0)
+    return WindowPlan(*(part.to(device) for part in (cells, inside.float().unsqueeze(-1), places, mask)))
 
 
 def _to_windows(x: Tensor, window: int) -> Tensor:
-    """Cut ``(B, H, W, C)`` into ``(B * windows, n, C)``; H and W are multiples of ``window``."""
-    B, H, W, C = x.shape
-    x = x.view(B, H // window, window, W // window, window, C)
-    return x.transpose(2, 3).reshape(-1, window * window, C)
-
-
-def _from_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """Undo :func:`_to_windows`: ``(B, height, width, C)``."""
-    n, C = windows.shape[1:]
-    side = int(n**0.5)
-    x = windows.view(-1, height // side, width // side, side, side, C)
-    return x.transpose(2, 3).reshape(-1, height, width, C)
+    """Cut ``(H, W)`` into ``(windows, n)``; H and W are multiples of ``window``."""
+    return x.unfold(0, window, window).unfold(1, window, window).flatten(2).flatten(0, 1)
 
 
 class DropPath(nn.Module):
@@ -95,24 +111,17 @@ class WindowAttention(nn.Module):
         """Attend within each window.
 
         Args:
-            windows: ``(B * windows, n, C)``.
-            mask: ``(windows, n, n)``, added to the scores; windows of one image repeat in order.
+            windows: ``(B, k, n, C)``.
+            mask: ``(k, n, n)``, added to the scores, or None.
         """
-        total, n, _ = windows.shape
-        bias = self._bias()
-        step = max(1, WINDOW_TOKENS // n)
-        if mask is None:
-            return torch.cat([self._attend(part, bias) for part in windows.split(step)])
-        index = torch.arange(total, device=windows.device) % len(mask)
-        parts = zip(windows.split(step), index.split(step), strict=True)
-        return torch.cat([self._attend(part, bias + mask[rows].unsqueeze(1)) for part, rows in parts])
-
-    def _attend(self, windows: Tensor, bias: Tensor) -> Tensor:
-        w, n, C = windows.shape
-        qkv = self.qkv(windows).view(w, n, 3, self.num_heads, C // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (w, heads, n, C / heads)
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias  # (w, heads, n, n)
-        return cast(Tensor, self.project((scores.softmax(-1) @ v).transpose(1, 2).reshape(w, n, C)))
+        B, k, n, C = windows.shape
+        parts = self.qkv(windows).view(B * k, n, 3, self.num_heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)  # each (B k, heads, n, d)
+        bias = self._bias() if mask is None else (self._bias() + mask.unsqueeze(1)).repeat(B, 1, 1, 1)
+        seen = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias.to(query.dtype).expand(B * k, -1, -1, -1)
+        )
+        return cast(Tensor, self.project(seen.transpose(1, 2).reshape(B, k, n, C)))
 
 
 class SwinBlock(nn.Module):
@@ -131,27 +140,37 @@ class SwinBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self._attend(self.norm1(x)))
-        return cast(Tensor, x + self.drop_path(self._transform(x)))
+        B, H, W, _ = x.shape
+        plan = window_plan(H, W, self.window, self.shift, x.device)
+        rows = x.flatten(1, 2)  # (B, H W, C)
+        attended = self.drop_path(self._attend(rows, plan))
+        kept = self.drop_path(x.new_ones(B, 1, 1))
 
-    def _attend(self, x: Tensor) -> Tensor:
-        _, H, W, _ = x.shape
-        # Padding comes after the norm, with zeros that are not masked: pads answer with the bias alone.
-        x = F.pad(x, (0, 0, 0, -W % self.window, 0, -H % self.window))
-        _, height, width, _ = x.shape
-        mask = None
-        if self.shift:
-            x = x.roll((-self.shift, -self.shift), (1, 2))
-            mask = _shift_mask(height, width, self.window, x.device)
-        windows = self.attention(_to_windows(x, self.window), mask)
-        x = _from_windows(windows, height, width)
-        if self.shift:
-            x = x.roll((self.shift, self.shift), (1, 2))
-        return x[:, :H, :W]
+        def transformed(part: slice) -> Tensor:
+            y = rows[:, part] + attended.index_select(1, plan.places[part])
+            return torch.addcmul(y, self.contract(F.gelu(self.expand(self.norm2(y)))), kept)
 
-    def _transform(self, x: Tensor) -> Tensor:
-        rows = x.flatten(0, 2).split(MLP_TOKENS)
-        return torch.cat([self.contract(F.gelu(self.expand(self.norm2(part)))) for part in rows]).view_as(x)
+        return joined(map(transformed, slices(H * W, x.device, MLP_TOKENS)), H * W, 1).view_as(x)
+
+    def _attend(self, rows: Tensor, plan: WindowPlan) -> Tensor:
+        """Window attention on ``(B, H W, C)``: what each place of each window learns, ``(B, k n, C)``."""
+        k, n = plan.cells.shape
+        unmixed = k - len(plan.mask)
+        step = max(1, WINDOW_TOKENS // n)
+
+        def attended(windows: slice, mask: Tensor | None) -> Tensor:
+            cells = plan.cells[windows]
+            x = self.norm1(rows.index_select(1, cells.flatten())).unflatten(1, cells.shape)
+            # Padding comes after the norm, with zeros that are not masked: pads answer with the bias alone.
+            return cast(Tensor, self.attention(x * plan.inside[windows].to(x.dtype), mask).flatten(1, 2))
+
+        def parts() -> Iterator[Tensor]:
+            for windows in slices(unmixed, rows.device, step):
+                yield attended(slice(windows.start, min(windows.stop, unmixed)), None)
+            for windows in slices(len(plan.mask), rows.device, step):
+                yield attended(slice(unmixed + windows.start, unmixed + windows.stop), plan.mask[windows])
+
+        return joined(parts(), k * n, 1)
 
 
 class PatchMerging(nn.Module):
@@ -189,7 +208,7 @@ class SwinBackbone(nn.Module):
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
         """``(B, 3, H, W)`` to three maps ``(B, C, H / s, W / s)`` in channels-last memory."""
         H, W = pixel_values.shape[-2:]
-        x = self.patch_embed(F.pad(pixel_values, (0, -W % 4, 0, -H % 4)))
+        x = convolved(self.patch_embed, F.pad(pixel_values, (0, -W % 4, 0, -H % 4)))
         x = self.patch_norm(x.permute(0, 2, 3, 1))  # (B, H / 4, W / 4, C)
         maps = []
         for i, stage in enumerate(self.stages):
