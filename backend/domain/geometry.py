@@ -4,7 +4,12 @@ Frame: pixels of the upright image (EXIF orientation applied), origin at its top
 A box covers the continuous area ``[x1, x2] x [y1, y2]``; there is no ``+1`` anywhere outside the model.
 """
 
+import math
 from dataclasses import dataclass
+
+from backend.domain.annotations import PercentBox
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +56,31 @@ def iou(a: Box, b: Box) -> float:
     shared = max(width, 0.0) * max(height, 0.0)
     # The product of two tiny sides may round to 0, and then so may the areas.
     return shared / (a.area + b.area - shared) if shared > 0 else 0.0
+
+
+def corners_of(value: PercentBox, width: float, height: float) -> tuple[Point, Point, Point, Point]:
+    """Corners of an annotated rectangle in pixels of an image of that size; they may lie outside it.
+
+    Order: top left, top right, bottom right, bottom left, as named before the rotation, which is clockwise around the
+    top left in pixels (Label Studio's own exporters rotate in percent, which shears the rectangle).
+    """
+    x, y = value.x * width / 100, value.y * height / 100
+    wide, high = value.width * width / 100, value.height * height / 100
+    angle = math.radians(value.rotation % 360)
+    cos, sin = math.cos(angle), math.sin(angle)
+    return (
+        (x, y),
+        (x + wide * cos, y + wide * sin),
+        (x + wide * cos - high * sin, y + wide * sin + high * cos),
+        (x - high * sin, y + high * cos),
+    )
+
+
+def visible_bounds(value: PercentBox, width: float, height: float) -> Box:
+    """Smallest upright box around the part of an annotated rectangle's bounds that is inside the image, in pixels.
+
+    It has no area where the rectangle lies outside.
+    """
+    corners = corners_of(value, width, height)
+    xs, ys = ([min(max(0.0, corner[axis]), (width, height)[axis]) for corner in corners] for axis in (0, 1))
+    return Box(min(xs), min(ys), max(xs), max(ys))
