@@ -58,22 +58,66 @@ def iou(a: Box, b: Box) -> float:
     return shared / (a.area + b.area - shared) if shared > 0 else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class RotatedBox:
+    """A rectangle turned by ``rotation`` degrees, clockwise, around ``(x, y)``: its top-left corner before the turn.
+
+    In pixels; it may reach beyond the image.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    rotation: float = 0.0
+
+    def __post_init__(self) -> None:
+        numbers = (self.x, self.y, self.width, self.height, self.rotation)
+        if not all(abs(number) < 1e9 for number in numbers):  # false for NaN and infinity, too
+            raise ValueError(f"not a rotated box: {', '.join(map(str, numbers))}")
+
+    @property
+    def corners(self) -> tuple[Point, Point, Point, Point]:
+        """Top left, top right, bottom right, bottom left, as named before the turn."""
+        x, y, wide, high = self.x, self.y, self.width, self.height
+        angle = math.radians(self.rotation % 360)
+        cos, sin = math.cos(angle), math.sin(angle)
+        return (
+            (x, y),
+            (x + wide * cos, y + wide * sin),
+            (x + wide * cos - high * sin, y + wide * sin + high * cos),
+            (x - high * sin, y + high * cos),
+        )
+
+
+def percent_to_pixels(value: PercentBox, width: float, height: float) -> RotatedBox:
+    """Bring Label Studio's percent into the pixels of an upright image of ``width`` x ``height``.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    x, wide = (number * width / 100 for number in (value.x, value.width))
+    y, high = (number * height / 100 for number in (value.y, value.height))
+    return RotatedBox(x, y, wide, high, value.rotation)
+
+
+def pixels_to_percent(box: RotatedBox, width: float, height: float) -> PercentBox:
+    """Undo `percent_to_pixels`, up to the last bits."""
+    x, wide = (number * 100 / width for number in (box.x, box.width))
+    y, high = (number * 100 / height for number in (box.y, box.height))
+    return PercentBox(x, y, wide, high, box.rotation)
+
+
 def corners_of(value: PercentBox, width: float, height: float) -> tuple[Point, Point, Point, Point]:
     """Corners of an annotated rectangle in pixels of an image of that size; they may lie outside it.
 
     Order: top left, top right, bottom right, bottom left, as named before the rotation, which is clockwise around the
     top left in pixels (Label Studio's own exporters rotate in percent, which shears the rectangle).
     """
-    x, y = value.x * width / 100, value.y * height / 100
-    wide, high = value.width * width / 100, value.height * height / 100
-    angle = math.radians(value.rotation % 360)
-    cos, sin = math.cos(angle), math.sin(angle)
-    return (
-        (x, y),
-        (x + wide * cos, y + wide * sin),
-        (x + wide * cos - high * sin, y + wide * sin + high * cos),
-        (x - high * sin, y + high * cos),
-    )
+    return percent_to_pixels(value, width, height).corners
 
 
 def visible_bounds(value: PercentBox, width: float, height: float) -> Box:
