@@ -56,7 +56,11 @@ class SqlProjects:
         return None if row is None else row.score_threshold
 
     def set_score_threshold(self, project: str, value: float | None) -> None:
-        self._session.merge(ProjectRow(uid=project, score_threshold=value))
+        row = self._session.get(ProjectRow, project)
+        if row is None:
+            row = ProjectRow(uid=project, label_studio_id=int(project.partition(".")[0]), title="")
+            self._session.add(row)
+        row.score_threshold = value
 
 
 class SqlUnitOfWork:
