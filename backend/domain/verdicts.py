@@ -41,8 +41,8 @@ class Verdict:
         annotation_id: Label Studio's.
         position: 0, 1, 2 … within the annotation: final regions in its order, then the deleted ones.
         kind: what the person did.
-        emitted_id: id of the region as we proposed it; None if added.
-        final_id: id of the region in the annotation; None if deleted. The editor's copies may share one.
+        emitted_region: id of the region as we proposed it; None if added.
+        final_region: id of the region in the annotation; None if deleted. The editor's copies may share one.
         label_before: as proposed; None if added.
         label_after: the proposed label where the region still has it, else its first; None if deleted or unlabelled.
         iou: overlap of proposed and final box; 1 if accepted, None if added or deleted.
@@ -57,8 +57,8 @@ class Verdict:
     annotation_id: int
     position: int
     kind: VerdictKind
-    emitted_id: str | None
-    final_id: str | None
+    emitted_region: str | None
+    final_region: str | None
     label_before: str | None
     label_after: str | None
     iou: float | None

@@ -3,10 +3,12 @@
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.domain.assignment import best_assignment
+
+quick = settings(deadline=None)  # other work on the machine must not fail a test
 
 
 @st.composite
@@ -21,18 +23,21 @@ def greatest_sum(weights: list[list[float]]) -> float:
     if not weights:
         return 0.0
     slots = [*range(len(weights[0])), *[None] * len(weights)]
-    return max(
+    best: float = max(
         sum(row[column] for row, column in zip(weights, chosen, strict=False) if column is not None)
         for chosen in set(permutations(slots, len(weights)))
     )
+    return best
 
 
+@quick
 @given(matrices())
 def test_no_other_pairing_sums_to_more(weights: list[list[float]]) -> None:
     pairs = best_assignment(weights)
     assert sum(weights[row][column] for row, column in pairs) == pytest.approx(greatest_sum(weights), abs=1e-12)
 
 
+@quick
 @given(matrices())
 def test_each_row_and_column_is_paired_at_most_once_and_never_for_nothing(weights: list[list[float]]) -> None:
     pairs = best_assignment(weights)

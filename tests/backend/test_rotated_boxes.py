@@ -3,12 +3,13 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.domain.annotations import PercentBox
 from backend.domain.geometry import Box, corners_of, visible_bounds
 
+quick = settings(deadline=None)  # other work on the machine must not fail a test
 percents = st.floats(-50, 150)
 sides = st.integers(1, 20_000)
 
@@ -33,6 +34,7 @@ def test_the_rotation_is_in_pixels_around_the_top_left_corner(
     assert edges(visible_bounds(value, 640, 480)) == pytest.approx(bounds, abs=1e-3)
 
 
+@quick
 @given(percents, percents, st.floats(0, 100), st.floats(0, 100), st.floats(-720, 720), sides, sides)
 def test_a_rotation_keeps_the_sides_and_the_top_left_corner(
     x: float, y: float, wide: float, high: float, rotation: float, width: int, height: int
@@ -43,6 +45,7 @@ def test_a_rotation_keeps_the_sides_and_the_top_left_corner(
     assert lengths == pytest.approx([wide * width / 100, high * height / 100] * 2, abs=1e-6)
 
 
+@quick
 @given(percents, percents, percents, percents, st.floats(-720, 720), sides, sides)
 def test_the_visible_bounds_never_leave_the_image(
     x: float, y: float, wide: float, high: float, rotation: float, width: int, height: int
