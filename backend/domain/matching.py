@@ -119,10 +119,9 @@ def _by_overlap(finals: _Finals, predictions: Iterable[Prediction], found: _Foun
         images.setdefault(each.prediction.id, set()).add(finals[index].image)
 
     def weight(final: AnnotatedRegion, emitted: _Emitted) -> float:
-        if final.image not in images.get(emitted.prediction.id, {final.image}):
-            return 0.0
-        same_label, overlap = _likeness(emitted, final)
-        return overlap if same_label and overlap >= MIN_IOU else 0.0
+        on_image = final.image in images.get(emitted.prediction.id, {final.image})
+        overlap = _likeness(emitted, final)[1] if on_image and emitted.label in final.labels else 0.0
+        return overlap if overlap >= MIN_IOU else 0.0
 
     rows = [index for index in range(len(finals)) if index not in found]
     columns = _left(predictions, found)
@@ -134,8 +133,8 @@ def _answered(finals: _Finals, found: _Found, by_id: Mapping[str, Prediction]) -
     """Return the predictions that the annotation answers, by id."""
     named = {each.prediction.id for each in found.values()} | {final.prediction for final in finals}
     answered = [prediction for prediction_id, prediction in by_id.items() if prediction_id in named]
-    if answered or not by_id:
-        return answered
+    if answered or len(by_id) < 2:
+        return answered or list(by_id.values())
 
     def resemblance(prediction: Prediction) -> tuple[float, list[str | int], str]:
         pairs = _by_overlap(finals, [prediction], {})
