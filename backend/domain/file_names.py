@@ -23,7 +23,7 @@ def shown_reference(reference: str) -> str:
     Doing it twice changes nothing.
     """
     shown = reference.strip()
-    while (shorter := _without_secrets(shown)) != shown:
+    while (shorter := _without_secrets(shown).strip()) != shown:
         shown = shorter
     return shown
 
@@ -61,16 +61,16 @@ def collision_key(name: str) -> str:
 
 def _without_secrets(reference: str) -> str:
     if reference[:5].lower() == "data:":
-        return re.split("[;,]", reference, maxsplit=1)[0]
+        return reference.partition(",")[0].partition(";")[0]
     address = _ADDRESS.fullmatch(reference)
     if address and address["scheme"].lower() not in _WEB:
         return reference  # keys of buckets may contain anything
     if not address and not reference.startswith("/"):
         return reference
-    rest = address["rest"] if address else reference
+    rest: str = address["rest"] if address else reference
     path, _, query = rest.partition("#")[0].partition("?")
     if path.rstrip("/").endswith(_LOCAL_FILES) and (places := parse_qs(query).get("d")):
-        return places[0].strip().lstrip("/")
+        return places[0].lstrip("/")
     return f"{address['scheme']}://{address['host'].rpartition('@')[2]}{path}" if address else path
 
 

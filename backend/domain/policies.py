@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 
-from backend.domain.annotations import AnnotatedRegion
+from backend.domain.annotations import AnnotatedRegion, PercentBox
 from backend.domain.dataset import AttributedAnnotation, Provenance
 from backend.domain.geometry import percent_to_pixels
 from backend.domain.polygons import rotated_iou
@@ -68,6 +68,7 @@ def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int)
     """
     if len(votes) == 1:
         return tuple(votes[0])
+    votes = [[settled for settled in vote if _is_plausible(settled[0].value)] for vote in votes]
     boxes = [[percent_to_pixels(region.value, width, height) for region, _ in vote] for vote in votes]
     pairs = [
         (iou, (voter_a, a), (voter_b, b))
@@ -92,6 +93,10 @@ def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int)
             region, provenance = votes[voter][place]
             chosen.append((region, replace(provenance, votes=len(group), voters=len(votes))))
     return tuple(sorted(chosen, key=lambda each: (each[0].value.y, each[0].value.x, each[0].labels, each[0].id)))
+
+
+def _is_plausible(value: PercentBox) -> bool:
+    return all(abs(number) < 1e6 for number in (value.x, value.y, value.width, value.height, value.rotation))
 
 
 def _grouped(pairs: list[tuple[float, tuple[int, int], tuple[int, int]]]) -> list[dict[int, int]]:
