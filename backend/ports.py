@@ -1,8 +1,9 @@
 """What the services need from the outside, as protocols; ``backend.bootstrap`` picks the implementations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from backend.domain.dataset import AnnotatedImage, DatasetLabel
 from backend.domain.records import Picture, Prediction, Proposal, Query
 
 
@@ -55,6 +56,18 @@ class Projects(Protocol):
     def score_threshold(self, project: str) -> float | None: ...
 
     def set_score_threshold(self, project: str, value: float | None) -> None: ...
+
+
+class AnnotatedImages(Protocol):
+    """A project's images with everything that was annotated on them, for an export."""
+
+    def labels(self) -> Sequence[DatasetLabel]:
+        """All labels ever seen in the project, by their ids."""
+        ...
+
+    def images(self) -> Iterator[AnnotatedImage]:
+        """Yield the images in the order of their ids; memory does not grow with their number."""
+        ...
 
 
 class UnitOfWork(Protocol):

@@ -55,12 +55,48 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """The part of a rotated box that is inside the image; ``bounds`` and ``area`` follow from the polygon."""
+
+    polygon: tuple[Point, ...]
+    bounds: Box
+    area: float
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetBox:
-    """One box, with the ids of its labels (at least one, each once); it may reach beyond the image."""
+    """One box as it was drawn, what of it is inside the image, and the ids of its labels (at least one, each once)."""
 
     box: RotatedBox
+    outline: Outline
     label_ids: tuple[int, ...]
     provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredBox:
+    """One box that a model proposed, inside the image, with a score in ``[0, 1]``."""
+
+    box: Box
+    label_id: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image file says of itself: upright size in pixels, and the hex digest of its bytes."""
+
+    width: int
+    height: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image file's bytes, as they are (a turned photo stays turned), and what they say."""
+
+    content: bytes
+    facts: ImageFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +112,7 @@ class DatasetImage:
         task_id: Label Studio's.
         split: name of its part of the data set, None where it is not split.
         boxes: in the order they were drawn; none unless the state is ``reviewed``.
-        prediction: what one model version proposed, if that is wanted.
+        proposals: of one model version, if they are wanted; best score first.
     """
 
     id: int
@@ -89,7 +125,7 @@ class DatasetImage:
     state: ImageState
     split: str | None = None
     boxes: tuple[DatasetBox, ...] = ()
-    prediction: Prediction | None = None
+    proposals: tuple[ScoredBox, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +155,6 @@ class AnnotatedImage:
     task_id: int | None
     annotations: tuple[AttributedAnnotation, ...] = ()
     predictions: tuple[Prediction, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """The part of a rotated box that is inside the image; ``bounds`` and ``area`` follow from the polygon."""
-
-    polygon: tuple[Point, ...]
-    bounds: Box
-    area: float
 
 
 def on_grid(box: RotatedBox) -> RotatedBox:
