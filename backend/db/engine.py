@@ -4,9 +4,9 @@ import sqlite3
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from backend.errors import StorageError
+from backend.errors import StorageError, ValueRefusedError
 
 
 def open_engine(url: str) -> Engine:
@@ -38,7 +38,10 @@ def open_engine(url: str) -> Engine:
 
 def storage_error(engine: Engine, error: SQLAlchemyError) -> StorageError:
     """Say in one line what the database refused; statements and parameters stay out of it."""
-    return StorageError(f"the database {engine.url.render_as_string(hide_password=True)} failed: {_first_line(error)}")
+    name = engine.url.render_as_string(hide_password=True)
+    if isinstance(error, (DataError, IntegrityError)):
+        return ValueRefusedError(f"the database {name} refused a value: {_first_line(error)}")
+    return StorageError(f"the database {name} failed: {_first_line(error)}")
 
 
 def _first_line(error: SQLAlchemyError) -> str:

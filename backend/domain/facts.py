@@ -61,6 +61,25 @@ class Fact:
     deleted_annotations: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class InboxCounts:
+    """How many facts there are in the inbox."""
+
+    waiting: int
+    failed: int
+    applied: int
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFailure:
+    """A fact that could not be applied, and why; ``action`` is the event that told it."""
+
+    entry: int
+    action: str
+    project_id: int | None
+    error: str
+
+
 def fact_to_json(fact: Fact) -> str:
     """Write a fact as one line of JSON; ``fact_from_json`` reads it back as it was."""
     return json.dumps(asdict(fact), default=datetime.isoformat, separators=(",", ":"))

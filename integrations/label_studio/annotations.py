@@ -48,7 +48,7 @@ def parse_annotation(value: object, project_id: int) -> Annotation:
 def _region(fields: Mapping[str, object], name: str) -> AnnotatedRegion:
     value = mapping(fields.get("value"), f"the value of {name}")
     labels = value.get("rectanglelabels")
-    sides = [number(value.get(side), f"'{side}' of {name}") for side in ("x", "y", "width", "height")]
+    x, y, width, height = (number(value.get(side), f"'{side}' of {name}") for side in ("x", "y", "width", "height"))
     meta = fields.get("meta")
     glip = meta.get("glip") if isinstance(meta, dict) else None
     image = optional_text(fields.get("to_name"))
@@ -59,7 +59,7 @@ def _region(fields: Mapping[str, object], name: str) -> AnnotatedRegion:
         id=str(fields.get("id") or name),
         image=image,
         labels=tuple(label for label in labels if isinstance(label, str)) if isinstance(labels, list) else (),
-        value=PercentBox(*sides, rotation=number(value.get("rotation") or 0, f"'rotation' of {name}")),
+        value=PercentBox(x, y, width, height, number(value.get("rotation") or 0, f"'rotation' of {name}")),
         image_width=_pixels(fields.get("original_width")),
         image_height=_pixels(fields.get("original_height")),
         origin=optional_text(fields.get("origin")),
