@@ -1,6 +1,6 @@
 """Builders of projects to export: a test states only what it is about."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,7 +8,9 @@ from pathlib import Path
 from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
 from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel, Provenance
 from backend.services.export import Export, ExportRequest
+from backend.services.import_ import import_images
 from integrations.coco_export import CocoFolder
+from integrations.coco_import import ImportedDataset, read_dataset
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LABELS = (DatasetLabel(1, "cat"), DatasetLabel(2, "dog"), DatasetLabel(3, "traffic light"))
@@ -50,7 +52,7 @@ def make_image(number: int, *annotations: AttributedAnnotation, reference: str |
 
 @dataclass
 class FakeProject:
-    """``ports.AnnotatedImages`` in memory."""
+    """``ports.AnnotatedImages`` and ``ports.ImportedImages`` in memory."""
 
     stored: list[AnnotatedImage] = field(default_factory=list)
     known: tuple[DatasetLabel, ...] = LABELS
@@ -60,6 +62,11 @@ class FakeProject:
 
     def images(self) -> Iterator[AnnotatedImage]:
         yield from self.stored
+
+    def add(self, labels: Sequence[DatasetLabel], images: Iterable[AnnotatedImage]) -> int:
+        self.known = tuple(labels)
+        self.stored = list(images)
+        return len(self.stored)
 
 
 def export_to(folder: Path, project: FakeProject, request: ExportRequest = EVERYTHING) -> Export:
@@ -71,3 +78,10 @@ def export_to(folder: Path, project: FakeProject, request: ExportRequest = EVERY
             written.add(image, content)
         written.finish({})
     return export
+
+
+def import_from(folder: Path, project: FakeProject, files: Sequence[str] = ("annotations.json",)) -> ImportedDataset:
+    """Import what `export_to` wrote, without looking at image files."""
+    found = read_dataset([folder / name for name in files])
+    import_images(project, found.labels, found.images, START)
+    return found

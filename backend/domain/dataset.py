@@ -145,6 +145,7 @@ class AnnotatedImage:
         reference: as the task's data names it; may hold an address with secrets in it.
         width, height: of the upright image; None where no one looked at it.
         annotations: of its task, also cancelled ones, with the regions of this image only.
+        file_name: the one it had in the data set it was imported from; None where it was not.
     """
 
     id: int
@@ -155,12 +156,13 @@ class AnnotatedImage:
     task_id: int | None
     annotations: tuple[AttributedAnnotation, ...] = ()
     predictions: tuple[Prediction, ...] = ()
+    file_name: str | None = None
 
 
 def on_grid(box: RotatedBox) -> RotatedBox:
     """Round to what is written: `DECIMALS` of a pixel, the rotation into ``[0, 360)``; twice is as good as once."""
     x, y, width, height = (round(number, DECIMALS) + 0.0 for number in (box.x, box.y, box.width, box.height))
-    return RotatedBox(x, y, width, height, round(box.rotation % 360, _TURN_DECIMALS) % 360)
+    return RotatedBox(x, y, width, height, round(box.rotation % 360, _TURN_DECIMALS) % 360.0)
 
 
 def outline_in_image(box: RotatedBox, width: int, height: int) -> Outline | None:

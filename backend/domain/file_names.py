@@ -47,6 +47,11 @@ def readable_name(reference: str) -> str:
     return name if len(name.encode()) <= MAX_NAME_BYTES else f"{_digest(name)}/{parts[-1]}"
 
 
+def is_fit(name: str) -> bool:
+    """Tell whether a name can be used as it is: every file system takes it, and it leads to no other folder."""
+    return all(part and _fit(part, limit=255) == part for part in name.split("/"))
+
+
 def told_apart(name: str, image_id: int) -> str:
     """The same name with the image's id before its ending."""
     folder, slash, file = name.rpartition("/")
@@ -74,11 +79,11 @@ def _without_secrets(reference: str) -> str:
     return f"{address['scheme']}://{address['host'].rpartition('@')[2]}{path}" if address else path
 
 
-def _fit(part: str) -> str:
+def _fit(part: str, limit: int = MAX_PART_BYTES) -> str:
     part = _UNFIT.sub("_", normalize("NFC", part)).strip(" ").rstrip(". ")
     if _RESERVED.match(part):
         part = f"_{part}"
-    if len(part.encode()) <= MAX_PART_BYTES:
+    if len(part.encode()) <= limit:
         return part
     stem, ending = _divided(part)
     room = MAX_PART_BYTES - len(ending.encode()) - 9

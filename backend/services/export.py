@@ -107,7 +107,7 @@ class Export:
         """
         with FileNames() as names:
             for image in self._source.images():
-                settled = self._settled(image, names.give(image.reference, image.id))
+                settled = self._settled(image, names.give(image.reference, image.id, image.file_name))
                 if isinstance(settled, str):
                     self.tally.images[settled] += 1
                 else:

@@ -3,7 +3,7 @@
 import sqlite3
 from types import TracebackType
 
-from backend.domain.file_names import collision_key, readable_name, told_apart
+from backend.domain.file_names import collision_key, is_fit, readable_name, told_apart
 
 
 class FileNames:
@@ -24,9 +24,15 @@ class FileNames:
     ) -> None:
         self._given.close()
 
-    def give(self, reference: str, image_id: int) -> str:
-        """Name an image, readable; the first of several with the same name keeps it, the others get their id in it."""
-        name = readable_name(reference)
+    def give(self, reference: str, image_id: int, earlier: str | None = None) -> str:
+        """Name an image, readable; the first of several with the same name keeps it, the others get their id in it.
+
+        Args:
+            reference: where it comes from.
+            image_id: from 1.
+            earlier: the name it had in another data set; it keeps it if it can.
+        """
+        name = earlier if earlier is not None and is_fit(earlier) else readable_name(earlier or reference)
         while not self._take(collision_key(name)):
             name = told_apart(name, image_id)
         return name
