@@ -56,9 +56,7 @@ def build_backend(settings: Settings, detector: "GlipModelDetector") -> Backend:
     Raises:
         StorageError: the database cannot be used, or needs an upgrade.
     """
-    engine = open_engine(settings.database_url)
-    prepare(engine)
-    unit_of_work = partial(SqlUnitOfWork, engine)
+    unit_of_work = open_database(settings)
     limits = PredictLimits(score_threshold=settings.score_threshold, seconds=settings.predict_seconds)
     return Backend(
         detector=detector,
@@ -68,6 +66,17 @@ def build_backend(settings: Settings, detector: "GlipModelDetector") -> Backend:
         model_remark=DEMO_REMARK if settings.model == DEMO_MODEL else None,
         basic_auth=settings.basic_auth,
     )
+
+
+def open_database(settings: Settings) -> Callable[[], UnitOfWork]:
+    """Return what makes units of work; an empty database gets its tables.
+
+    Raises:
+        StorageError: the database cannot be used, or needs an upgrade.
+    """
+    engine = open_engine(settings.database_url)
+    prepare(engine)
+    return partial(SqlUnitOfWork, engine)
 
 
 def build_images(settings: Settings) -> TaskImages:

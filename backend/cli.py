@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "Start Label Studio and the service with a pre-annotated project.",
     "weights": "List, fetch and convert model weights.",
     "pretrain": "Train the bundled glip-nano from scratch.",
+    "stats": "What people changed: acceptance, edit, deletion and miss rates.",
     "db": "Upgrade and check the database.",
 }
 

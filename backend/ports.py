@@ -134,6 +134,10 @@ class Corrections(Protocol):
         """Return the verdicts on a version, by position."""
         ...
 
+    def current_verdicts(self, project: str) -> Iterator[Verdict]:
+        """Yield the verdicts on what ``current`` yields, by annotation and position."""
+        ...
+
 
 class Inbox(Protocol):
     """Facts that wait to be applied, in the order in which they came; none is ever removed."""

@@ -216,6 +216,10 @@ class FakeCorrections:
     def verdicts(self, project: str, annotation: Annotation) -> tuple[Verdict, ...]:
         return self._tables.verdicts.get((project, annotation.id, annotation.updated_at), ())
 
+    def current_verdicts(self, project: str) -> Iterator[Verdict]:
+        for annotation in self.current(project):
+            yield from self.verdicts(project, annotation)
+
 
 class FakeInbox:
     """``ports.Inbox`` in a list."""

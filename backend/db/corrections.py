@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, text
+from sqlalchemy import ColumnElement, Select, delete, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from backend.db.tables import (
@@ -102,13 +102,7 @@ class SqlCorrections:
         return self._stream(query)
 
     def current(self, project: str) -> Iterator[Annotation]:
-        other = aliased(AnnotationVersionRow)
-        newest = select(func.max(other.updated_at)).where(other.annotation_id == AnnotationRow.id).scalar_subquery()
-        query = _versions(project).where(
-            AnnotationVersionRow.updated_at == newest,
-            AnnotationRow.deleted.is_(False),
-            TaskRow.deleted.is_(False),
-        )
+        query = _versions(project).where(*_is_current())
         return self._stream(query.order_by(AnnotationRow.label_studio_id))
 
     def put_verdicts(self, project: str, annotation: Annotation, verdicts: Sequence[Verdict]) -> None:
@@ -124,6 +118,18 @@ class SqlCorrections:
             return ()
         rows = self._session.scalars(select(VerdictRow).filter_by(version_id=row.id).order_by(VerdictRow.position))
         return tuple(_verdict(annotation.id, each) for each in rows)
+
+    def current_verdicts(self, project: str) -> Iterator[Verdict]:
+        query = (
+            select(VerdictRow, AnnotationRow.label_studio_id)
+            .join(AnnotationVersionRow, AnnotationVersionRow.id == VerdictRow.version_id)
+            .join(AnnotationRow, AnnotationRow.id == AnnotationVersionRow.annotation_id)
+            .join(TaskRow, TaskRow.id == AnnotationVersionRow.task_id)
+            .where(AnnotationRow.project_uid == project, *_is_current())
+            .order_by(AnnotationRow.label_studio_id, VerdictRow.position)
+        )
+        for row, annotation_id in self._session.execute(query.execution_options(yield_per=_BATCH)):
+            yield _verdict(annotation_id, row)
 
     def _task(self, project: str, task_id: int) -> TaskRow | None:
         return self._session.scalar(select(TaskRow).filter_by(project_uid=project, label_studio_id=task_id))
@@ -163,6 +169,13 @@ def _versions(project: str) -> _Rows:
         .join(ProjectRow, ProjectRow.uid == AnnotationRow.project_uid)
         .where(AnnotationRow.project_uid == project)
     )
+
+
+def _is_current() -> tuple[ColumnElement[bool], ...]:
+    """Conditions on a version that is the newest of an annotation which was not deleted, nor its task."""
+    other = aliased(AnnotationVersionRow)
+    newest = select(func.max(other.updated_at)).where(other.annotation_id == AnnotationRow.id).scalar_subquery()
+    return AnnotationVersionRow.updated_at == newest, AnnotationRow.deleted.is_(False), TaskRow.deleted.is_(False)
 
 
 def _annotation(found: Any) -> Annotation:
