@@ -11,6 +11,7 @@ from backend.db.unit_of_work import SqlUnitOfWork
 from backend.model_folders import DEMO_MODEL, DEMO_REMARK, find_model
 from backend.pictures import decode_picture
 from backend.ports import Detector, UnitOfWork
+from backend.services.corrections import CorrectionsService
 from backend.services.predict import Predict, PredictLimits
 from backend.settings import Settings
 from integrations.label_studio.client import LabelStudioCredentials
@@ -28,14 +29,17 @@ class Backend:
         model_state: tells ``idle``, ``loading``, ``ready`` or ``failed``.
         model_remark: a line that users should know about the model, or None.
         basic_auth: user and password that every request must carry, or None.
+        webhook_secret: what lets an event in without them, or None.
     """
 
     detector: Detector
     predict: Predict
     unit_of_work: Callable[[], UnitOfWork]
+    corrections: CorrectionsService
     model_state: Callable[[], str]
     model_remark: str | None = None
     basic_auth: tuple[str, str] | None = None
+    webhook_secret: str | None = None
 
 
 def build_detector(settings: Settings) -> "GlipModelDetector":
@@ -62,9 +66,11 @@ def build_backend(settings: Settings, detector: "GlipModelDetector") -> Backend:
         detector=detector,
         predict=Predict(detector, build_images(settings), unit_of_work, limits),
         unit_of_work=unit_of_work,
+        corrections=CorrectionsService(unit_of_work),
         model_state=lambda: detector.state,
         model_remark=DEMO_REMARK if settings.model == DEMO_MODEL else None,
         basic_auth=settings.basic_auth,
+        webhook_secret=settings.webhook_secret,
     )
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TypeAlias
 
 from sqlalchemy import ColumnElement, Select, delete, func, select, text
 from sqlalchemy.orm import Session, aliased
@@ -24,7 +24,9 @@ from backend.domain.verdicts import EdgeOffsets, Verdict, VerdictKind
 _LOCK = 0x676C6970  # any number that nobody else takes
 _BATCH = 500
 
-_Rows = Select[Any]  # (version, then Label Studio's ids of annotation, task and project)
+# A version, then Label Studio's ids of annotation, task and project
+_Found = tuple[AnnotationVersionRow, int, int, int]
+_Rows: TypeAlias = "Select[AnnotationVersionRow, int, int, int]"
 
 
 class SqlCorrections:
@@ -65,7 +67,7 @@ class SqlCorrections:
                 AnnotationRow.label_studio_id == annotation_id, AnnotationVersionRow.updated_at == updated_at
             )
         ).one_or_none()
-        return None if found is None else _annotation(found)
+        return None if found is None else _annotation(found._tuple())
 
     def put_version(self, project: str, annotation: Annotation) -> None:
         task = self._task(project, annotation.task_id)
@@ -158,7 +160,7 @@ class SqlCorrections:
 
     def _stream(self, query: _Rows) -> Iterator[Annotation]:
         for found in self._session.execute(query.execution_options(yield_per=_BATCH)):
-            yield _annotation(found)
+            yield _annotation(found._tuple())
 
 
 def _versions(project: str) -> _Rows:
@@ -178,7 +180,7 @@ def _is_current() -> tuple[ColumnElement[bool], ...]:
     return AnnotationVersionRow.updated_at == newest, AnnotationRow.deleted.is_(False), TaskRow.deleted.is_(False)
 
 
-def _annotation(found: Any) -> Annotation:
+def _annotation(found: _Found) -> Annotation:
     row, annotation_id, task_id, project_id = found
     return Annotation(
         id=annotation_id,

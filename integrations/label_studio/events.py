@@ -16,6 +16,8 @@ from integrations.label_studio.fields import identifier, mapping, mappings, mome
 from integrations.label_studio.labels import parse_labeling_config
 from integrations.label_studio.references import image_references
 
+SECRET_HEADER = "X-Glip-Label-Secret"  # noqa: S105 - its name, not the secret
+
 _Fields = Mapping[str, object]
 
 
