@@ -11,6 +11,8 @@ from backend.domain.geometry import Box, corners_of, visible_bounds
 
 quick = settings(deadline=None)  # other work on the machine must not fail a test
 percents = st.floats(-50, 150)
+shares = st.floats(0, 100)
+turns = st.floats(-720, 720)
 sides = st.integers(1, 20_000)
 
 
@@ -35,22 +37,18 @@ def test_the_rotation_is_in_pixels_around_the_top_left_corner(
 
 
 @quick
-@given(percents, percents, st.floats(0, 100), st.floats(0, 100), st.floats(-720, 720), sides, sides)
-def test_a_rotation_keeps_the_sides_and_the_top_left_corner(
-    x: float, y: float, wide: float, high: float, rotation: float, width: int, height: int
-) -> None:
-    corners = corners_of(PercentBox(x, y, wide, high, rotation), width, height)
-    assert corners[0] == (x * width / 100, y * height / 100)
+@given(st.builds(PercentBox, percents, percents, shares, shares, turns), sides, sides)
+def test_a_rotation_keeps_the_sides_and_the_top_left_corner(value: PercentBox, width: int, height: int) -> None:
+    corners = corners_of(value, width, height)
+    assert corners[0] == (value.x * width / 100, value.y * height / 100)
     lengths = [math.dist(corners[index], corners[(index + 1) % 4]) for index in range(4)]
-    assert lengths == pytest.approx([wide * width / 100, high * height / 100] * 2, abs=1e-6)
+    assert lengths == pytest.approx([value.width * width / 100, value.height * height / 100] * 2, abs=1e-6)
 
 
 @quick
-@given(percents, percents, percents, percents, st.floats(-720, 720), sides, sides)
-def test_the_visible_bounds_never_leave_the_image(
-    x: float, y: float, wide: float, high: float, rotation: float, width: int, height: int
-) -> None:
-    box = visible_bounds(PercentBox(x, y, wide, high, rotation), width, height)
+@given(st.builds(PercentBox, percents, percents, percents, percents, turns), sides, sides)
+def test_the_visible_bounds_never_leave_the_image(value: PercentBox, width: int, height: int) -> None:
+    box = visible_bounds(value, width, height)
     assert 0 <= box.x1 <= box.x2 <= width
     assert 0 <= box.y1 <= box.y2 <= height
 
