@@ -1,9 +1,19 @@
-"""``glip-label stats``: the table printed."""
+"""``glip-label stats`` from the words typed to the table printed."""
+
+import json
+from pathlib import Path
+
+import pytest
 
 from backend.analysis.acceptance import acceptance_table
+from backend.bootstrap import open_database
+from backend.cli import run
 from backend.commands.stats import lines
 from backend.domain.verdicts import VerdictKind
+from backend.services.corrections import apply_fact
+from backend.settings import Settings
 from tests.backend.test_acceptance import moved, verdict
+from tests.facts import annotated, make_annotation, make_region
 
 TABLE = """\
 label          model version  shown  accepted  moved  relabelled  deleted  added
@@ -45,3 +55,27 @@ def test_without_verdicts_the_table_says_so() -> None:
 def test_a_label_of_several_lines_stays_in_its_row() -> None:
     text = list(lines(acceptance_table([verdict(label="a\nb")])))
     assert text[1].startswith("'a\\nb'  glip-1")
+
+
+def test_the_command_reads_the_database_and_prints_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
+    monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
+    with open_database(Settings.from_env())() as unit:
+        apply_fact(unit, annotated(make_annotation(1, 0, make_region("hand", "cat"))))
+        unit.commit()
+    assert run(["stats", "--project", "7", "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert [(row["label"], row["added"]) for row in written["labels"]] == [("cat", 1)]
+    assert run(["stats", "--project", "7"]) == 0
+    assert capsys.readouterr().out.startswith("label  model version")
+
+
+def test_a_project_that_is_not_known_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
+    monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
+    assert run(["stats", "--project", "street"]) == 2
+    assert capsys.readouterr().err == "glip-label: no project 'street' is known: none has sent anything\n"
