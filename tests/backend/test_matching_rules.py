@@ -11,7 +11,7 @@ from backend.domain.matching import verdicts_of
 from backend.domain.records import Prediction, Region
 from backend.domain.verdicts import VerdictKind
 from integrations.label_studio.regions import box_to_percent
-from tests.regions import annotated, emitted, predicted
+from tests.regions import annotated, emitted, final, predicted, shorthand
 
 quick = settings(deadline=None)  # other work on the machine must not fail a test
 numbers = st.one_of(st.integers(0, 20).map(float), st.floats(-10, 110))
@@ -98,3 +98,41 @@ def test_percent_and_back_is_no_move(width: int, height: int, shares: tuple[floa
     value = PercentBox(**box_to_percent(box, width, height))
     (verdict,) = verdicts_of(annotated(AnnotatedRegion("p1-0", "image", ("cat",), value, width, height)), [prediction])
     assert verdict.kind == VerdictKind.ACCEPTED
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> tuple[Annotation, Prediction, list[tuple[str, str | None, str | None]]]:
+    """A prediction, what the editor makes of it when a person works on it, and what that person did."""
+    cells = draw(st.lists(st.integers(0, 39), unique=True, max_size=8))  # of 20 x 16 pixels, eight in a row
+    spots = [Box(cell % 8 * 20, cell // 8 * 16, cell % 8 * 20 + 18, cell // 8 * 16 + 14) for cell in cells]
+    prediction = predicted(*(emitted(box, draw(labels)) for box in spots))
+    regions: list[AnnotatedRegion] = []
+    kept: list[tuple[str, str | None, str | None]] = []
+    deleted: list[tuple[str, str | None, str | None]] = []
+    for region in prediction.regions:
+        box, label = region.proposal.box, region.proposal.label
+        action = draw(st.sampled_from(VerdictKind))
+        if action == VerdictKind.ADDED:  # next to a proposal that is left alone
+            regions.append(final("hand", Box(box.x1, 96, box.x2, 100), label, origin="manual"))
+            kept.append(("added", None, "hand"))
+            action = VerdictKind.ACCEPTED
+        if action == VerdictKind.DELETED:
+            deleted.append(("deleted", region.id, None))
+            continue
+        if action == VerdictKind.MOVED:
+            by = draw(st.floats(0.02, 20))
+            box = Box(box.x1 + by, box.y1, box.x2 + by, box.y2)
+        if action == VerdictKind.RELABELLED:
+            label = "horse"
+        regions.append(final(region.id, box, label, origin=draw(st.sampled_from([None, "prediction", "manual"]))))
+        kept.append((action.value, region.id, region.id))
+    return annotated(*regions), prediction, kept + deleted
+
+
+@quick
+@given(sessions())
+def test_the_verdicts_tell_what_the_person_did(
+    session: tuple[Annotation, Prediction, list[tuple[str, str | None, str | None]]],
+) -> None:
+    annotation, prediction, done = session
+    assert shorthand(verdicts_of(annotation, [prediction])) == done
