@@ -7,6 +7,7 @@ from pathlib import Path
 
 from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
 from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel, Provenance
+from backend.ports import AnnotatedImages
 from backend.services.export import Export, ExportRequest
 from backend.services.import_ import import_images
 from integrations.coco_export import CocoFolder
@@ -69,7 +70,7 @@ class FakeProject:
         return len(self.stored)
 
 
-def export_to(folder: Path, project: FakeProject, request: ExportRequest = EVERYTHING) -> Export:
+def export_to(folder: Path, project: AnnotatedImages, request: ExportRequest = EVERYTHING) -> Export:
     """Export without copying files, and return the export with its tally."""
     export = Export(project, request)
     parts = request.splits.names if request.splits else ()

@@ -228,3 +228,23 @@ class PredictionRegionRow(Base):
     y1: Mapped[float]
     x2: Mapped[float]
     y2: Mapped[float]
+
+
+class ImportedImageRow(Base):
+    """What an imported data set said of a task's image, beyond the image itself."""
+
+    __tablename__ = "imported_images"
+
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    file_name: Mapped[str]
+    original_task: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ImportedRegionRow(Base):
+    """Where an imported region came from, as its data set told; ``provenance`` is a JSON object."""
+
+    __tablename__ = "imported_regions"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("annotation_versions.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    provenance: Mapped[str]

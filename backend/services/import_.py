@@ -37,7 +37,7 @@ def annotated(image: DatasetImage, names: dict[int, str], moment: datetime) -> A
     """
     annotation = Annotation(
         id=image.id,
-        task_id=image.id if image.task_id is None else image.task_id,
+        task_id=image.id,
         project_id=0,
         created_at=moment,
         updated_at=moment,
