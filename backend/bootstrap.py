@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from backend.db.engine import open_engine
 from backend.db.schema import prepare
 from backend.db.unit_of_work import SqlUnitOfWork
+from backend.domain.records import Picture
 from backend.model_folders import DEMO_MODEL, DEMO_REMARK, find_model
 from backend.pictures import decode_picture
 from backend.ports import Detector, UnitOfWork
@@ -85,10 +86,10 @@ def open_database(settings: Settings) -> Callable[[], UnitOfWork]:
     return partial(SqlUnitOfWork, engine)
 
 
-def build_images(settings: Settings) -> TaskImages:
-    """Make the fetcher of tasks' pictures."""
+def build_images(settings: Settings, decode: Callable[[bytes, str], Picture] = decode_picture) -> TaskImages:
+    """Make the fetcher of tasks' pictures; ``decode`` makes them of bytes and a name for errors."""
     site = None
     if settings.label_studio_url is not None:
         credentials = LabelStudioCredentials(settings.label_studio_url, settings.label_studio_token)
         site = LabelStudioSite(settings.label_studio_url, credentials.header)
-    return TaskImages(decode_picture, site, settings.image_hosts)
+    return TaskImages(decode, site, settings.image_hosts)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from backend.domain.dataset import ImageFacts
+from backend.domain.dataset import ImageFacts, ImageFile
 from backend.domain.records import Picture
 from backend.errors import ImageError, UsageError
 from backend.pictures import decode_picture, measure_picture
@@ -34,7 +34,12 @@ class LocalImages:
 
 
 def measure_below(folder: Path, name: str) -> ImageFacts:
-    """Look at the image with the relative name ``name`` below ``folder``.
+    """Look at the image that `read_below` reads, and raise what it raises."""
+    return read_below(folder, name).facts
+
+
+def read_below(folder: Path, name: str) -> ImageFile:
+    """Read the image with the relative name ``name`` below ``folder``.
 
     Raises:
         ImageError: there is none, the name leads out of the folder, or the file is no image.
@@ -45,7 +50,7 @@ def measure_below(folder: Path, name: str) -> ImageFacts:
     try:
         if path.stat().st_size > DEFAULT_LIMITS.max_bytes:  # before reading it
             raise ImageError(f"{path}: larger than {DEFAULT_LIMITS.max_bytes:,} bytes")
-        return measure_picture(path.read_bytes(), str(path)).facts
+        return measure_picture(path.read_bytes(), str(path))
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
 

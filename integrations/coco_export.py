@@ -6,6 +6,7 @@ What each key means, also those beyond COCO's own, is in docs/export.md.
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
@@ -123,16 +124,18 @@ class CocoFolder:
             raise self._unwritable(error) from error
         return [self._folder / name for name in finished]
 
-    def _write_manifest(self, notes: Mapping[str, Any], rows: Sequence[str]) -> None:
-        head = {
-            "complete": True,
-            **{key: sum(part.counts[key] for part in self._parts.values()) for key in ("images", "annotations")},
-            "states": {
-                state.value: sum(part.counts[state] for part in self._parts.values())
-                for state in (ImageState.REVIEWED, ImageState.REVIEWED_EMPTY, ImageState.NEVER_REVIEWED)
-            },
-            **notes,
+    def figures(self) -> dict[str, Any]:
+        """Count what was added: images, annotations, and images by their states."""
+        counts = sum((part.counts for part in self._parts.values()), Counter[str]())
+        states = (ImageState.REVIEWED, ImageState.REVIEWED_EMPTY, ImageState.NEVER_REVIEWED)
+        return {
+            "images": counts["images"],
+            "annotations": counts["annotations"],
+            "states": {state.value: counts[state] for state in states},
         }
+
+    def _write_manifest(self, notes: Mapping[str, Any], rows: Sequence[str]) -> None:
+        head = {"complete": True, **self.figures(), **notes}
         path = self._aside / MANIFEST
         with path.open("wb") as file:
             text = json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}")
@@ -172,7 +175,7 @@ class _Part:
 
     def __init__(self, suffix: str) -> None:
         self._suffix = suffix
-        self.counts: dict[str, int] = dict.fromkeys(["images", "annotations", *ImageState], 0)
+        self.counts = Counter[str]()
 
     def open(self, stack: ExitStack, folder: Path) -> None:
         names = ("images", "boxes", "results")
