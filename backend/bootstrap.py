@@ -15,6 +15,7 @@ from backend.ports import Detector, UnitOfWork
 from backend.services.corrections import CorrectionsService
 from backend.services.predict import Predict, PredictLimits
 from backend.settings import Settings
+from backend.worker import Worker
 from integrations.label_studio.client import LabelStudioCredentials
 from integrations.label_studio.images import LabelStudioSite, TaskImages
 
@@ -84,6 +85,11 @@ def open_database(settings: Settings) -> Callable[[], UnitOfWork]:
     engine = open_engine(settings.database_url)
     prepare(engine)
     return partial(SqlUnitOfWork, engine)
+
+
+def build_worker(settings: Settings, corrections: CorrectionsService) -> Worker:
+    """Make the loop that applies events."""
+    return Worker(corrections)
 
 
 def build_images(settings: Settings, decode: Callable[[bytes, str], Picture] = decode_picture) -> TaskImages:

@@ -25,7 +25,6 @@ _LOCK = 0x676C6970  # any number that nobody else takes
 _BATCH = 500
 
 # A version, then Label Studio's ids of annotation, task and project
-_Found = tuple[AnnotationVersionRow, int, int, int]
 _Rows: TypeAlias = "Select[AnnotationVersionRow, int, int, int]"
 
 
@@ -67,7 +66,7 @@ class SqlCorrections:
                 AnnotationRow.label_studio_id == annotation_id, AnnotationVersionRow.updated_at == updated_at
             )
         ).one_or_none()
-        return None if found is None else _annotation(found._tuple())
+        return None if found is None else _annotation(*found)
 
     def put_version(self, project: str, annotation: Annotation) -> None:
         task = self._task(project, annotation.task_id)
@@ -160,7 +159,7 @@ class SqlCorrections:
 
     def _stream(self, query: _Rows) -> Iterator[Annotation]:
         for found in self._session.execute(query.execution_options(yield_per=_BATCH)):
-            yield _annotation(found._tuple())
+            yield _annotation(*found)
 
 
 def _versions(project: str) -> _Rows:
@@ -180,8 +179,7 @@ def _is_current() -> tuple[ColumnElement[bool], ...]:
     return AnnotationVersionRow.updated_at == newest, AnnotationRow.deleted.is_(False), TaskRow.deleted.is_(False)
 
 
-def _annotation(found: _Found) -> Annotation:
-    row, annotation_id, task_id, project_id = found
+def _annotation(row: AnnotationVersionRow, annotation_id: int, task_id: int, project_id: int) -> Annotation:
     return Annotation(
         id=annotation_id,
         task_id=task_id,
