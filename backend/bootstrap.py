@@ -1,5 +1,6 @@
 """The one place that picks implementations for the ports."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,18 +10,23 @@ from backend.db.engine import open_engine
 from backend.db.schema import prepare
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.records import Picture
+from backend.errors import LabelStudioError
 from backend.model_folders import DEMO_MODEL, DEMO_REMARK, find_model
 from backend.pictures import decode_picture
 from backend.ports import Detector, UnitOfWork
 from backend.services.corrections import CorrectionsService
 from backend.services.predict import Predict, PredictLimits
+from backend.services.sync import Sync
 from backend.settings import Settings
-from backend.worker import Worker
+from backend.worker import Chore, Worker
 from integrations.label_studio.client import LabelStudioCredentials
 from integrations.label_studio.images import LabelStudioSite, TaskImages
+from integrations.label_studio.tasks import LabelStudioTasks
 
 if TYPE_CHECKING:
     from backend.detector import GlipModelDetector
+
+log = logging.getLogger("glip_label.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +93,38 @@ def open_database(settings: Settings) -> Callable[[], UnitOfWork]:
     return partial(SqlUnitOfWork, engine)
 
 
-def build_worker(settings: Settings, corrections: CorrectionsService) -> Worker:
-    """Make the loop that applies events."""
-    return Worker(corrections)
+def build_worker(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Worker:
+    """Make the loop that applies events; where Label Studio's URL and token are set, it also syncs on a timer."""
+    polls = settings.label_studio_url is not None and settings.label_studio_token is not None and settings.sync_minutes
+    chores = [Chore("sync", 60 * settings.sync_minutes, lambda: _sync_all(settings, unit_of_work))] if polls else []
+    return Worker(CorrectionsService(unit_of_work), chores)
+
+
+def build_sync(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Sync:
+    """Make what repairs our state by polling Label Studio.
+
+    Raises:
+        LabelStudioError: no URL is set.
+    """
+    if settings.label_studio_url is None:
+        raise LabelStudioError("which Label Studio? Set GLIP_LABEL_LABEL_STUDIO_URL, such as http://localhost:8080")
+    credentials = LabelStudioCredentials(settings.label_studio_url, settings.label_studio_token)
+    return Sync(LabelStudioTasks(settings.label_studio_url, credentials.header), unit_of_work)
+
+
+def _sync_all(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> None:
+    sync = build_sync(settings, unit_of_work)
+    with unit_of_work() as unit:
+        projects = sorted({project.id for project in unit.projects.all() if project.id > 0})
+    for project_id in projects:
+        try:
+            report = sync(project_id)
+        except LabelStudioError as error:  # one of them may be gone, or another account's
+            log.error("sync project=%d: %s", project_id, error)
+            continue
+        log.info("sync project=%d repaired=%d %s", project_id, report.repaired, report.summary())
+        for problem in report.problems:
+            log.warning("sync project=%d: %s", project_id, problem)
 
 
 def build_images(settings: Settings, decode: Callable[[bytes, str], Picture] = decode_picture) -> TaskImages:

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "Average precision of a model on COCO annotations.",
     "serve": "Run the service that Label Studio asks for predictions.",
     "worker": "Apply the events that came in.",
+    "sync": "Make what is known of a project equal to Label Studio's state.",
     "connect": "Register the service with a Label Studio project.",
     "demo": "Start Label Studio and the service with a pre-annotated project.",
     "weights": "List, fetch and convert model weights.",

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from backend.domain.annotations import Annotation
 from backend.domain.dataset import AnnotatedImage, DatasetLabel
-from backend.domain.facts import InboxCounts, InboxFailure, ProjectState, TaskState
+from backend.domain.facts import InboxCounts, InboxFailure, ProjectState, TaskLook, TaskState
 from backend.domain.records import Picture, Prediction, Proposal, Query
 from backend.domain.verdicts import Verdict
 
@@ -100,6 +100,10 @@ class Corrections(Protocol):
 
     def task(self, project: str, task_id: int) -> TaskState | None: ...
 
+    def live_tasks(self, project: str) -> frozenset[int]:
+        """Return the ids of the known tasks that were not deleted."""
+        ...
+
     def put_task(self, project: str, task: TaskState) -> None:
         """Keep a task in place of its earlier state; its project must be known."""
         ...
@@ -108,6 +112,10 @@ class Corrections(Protocol):
 
     def put_version(self, project: str, annotation: Annotation) -> None:
         """Keep a version in place of one of the same time, whose verdicts go; its task must be known."""
+        ...
+
+    def knows(self, project: str, annotation_id: int) -> bool:
+        """Tell whether there is anything about an annotation, be it only its deletion."""
         ...
 
     def is_deleted(self, project: str, annotation_id: int) -> bool:
@@ -137,6 +145,22 @@ class Corrections(Protocol):
     def current_verdicts(self, project: str) -> Iterator[Verdict]:
         """Yield the verdicts on what ``current`` yields, by annotation and position."""
         ...
+
+
+class Tasks(Protocol):
+    """Label Studio as it stands now. All raise LabelStudioError where it is away or refuses."""
+
+    def project(self, project_id: int) -> ProjectState:
+        """Look at a project; its ``updated_at`` is not known."""
+        ...
+
+    def pages(self, project_id: int) -> Iterator[Sequence[TaskLook]]:
+        """Yield all tasks of a project, some at a time. Those deleted meanwhile may push others out of sight."""
+        ...
+
+    def has_task(self, task_id: int) -> bool: ...
+
+    def has_annotation(self, annotation_id: int) -> bool: ...
 
 
 class Inbox(Protocol):

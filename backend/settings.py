@@ -29,6 +29,7 @@ class Settings:
         webhook_secret: what an event must carry in the header X-Glip-Label-Secret, unless it has the basic auth.
         image_hosts: hosts (``name`` or ``name:port``) that may have private addresses.
         score_threshold: lowest score of a proposed box where a project does not say otherwise, in ``[0, 1]``.
+        sync_minutes: how often the worker polls Label Studio for what events did not tell; 0 for never.
         predict_seconds: a batch stops after this long and answers what it has (Label Studio hangs up after 100).
     """
 
@@ -45,6 +46,7 @@ class Settings:
     image_hosts: frozenset[str] = frozenset()
     score_threshold: float = 0.3
     predict_seconds: float = 85.0
+    sync_minutes: float = 10.0
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -69,6 +71,7 @@ class Settings:
             webhook_secret=_header_value(values, "WEBHOOK_SECRET"),
             image_hosts=frozenset(host.strip().lower() for host in values.get("IMAGE_HOSTS", "").split(",")) - {""},
             score_threshold=_number(values, "SCORE_THRESHOLD", 0.3, 1.0),
+            sync_minutes=_number(values, "SYNC_MINUTES", 10.0, 10080.0),
             predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),
         )
 

@@ -177,6 +177,11 @@ class FakeCorrections:
     def task(self, project: str, task_id: int) -> TaskState | None:
         return self._tables.tasks.get((project, task_id))
 
+    def live_tasks(self, project: str) -> frozenset[int]:
+        return frozenset(
+            key for (owner, key), task in self._tables.tasks.items() if owner == project and not task.deleted
+        )
+
     def put_task(self, project: str, task: TaskState) -> None:
         assert project in self._tables.projects
         self._tables.tasks[project, task.id] = task
@@ -189,6 +194,10 @@ class FakeCorrections:
         key = (project, annotation.id, annotation.updated_at)
         self._tables.versions[key] = annotation
         self._tables.verdicts.pop(key, None)
+
+    def knows(self, project: str, annotation_id: int) -> bool:
+        told = any(key[:2] == (project, annotation_id) for key in self._tables.versions)
+        return told or self.is_deleted(project, annotation_id)
 
     def is_deleted(self, project: str, annotation_id: int) -> bool:
         return (project, annotation_id) in self._tables.deleted

@@ -67,7 +67,7 @@ def command(host: str | None, port: int | None, model: str | None, worker: bool)
     if backend.model_remark is not None:
         click.echo(backend.model_remark)
     stop = Event()
-    thread = Thread(target=build_worker(settings, backend.corrections).run, args=(stop,), name="worker")
+    thread = Thread(target=build_worker(settings, backend.unit_of_work).run, args=(stop,), name="worker")
     if worker:
         thread.start()
     try:

@@ -27,10 +27,10 @@ def command(once: bool, retry: bool) -> None:
     settings = Settings.from_env()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    corrections = CorrectionsService(open_database(settings))
+    unit_of_work = open_database(settings)
     if retry:
-        click.echo(f"{corrections.retry()} events wait again")
-    worker = build_worker(settings, corrections)
+        click.echo(f"{CorrectionsService(unit_of_work).retry()} events wait again")
+    worker = build_worker(settings, unit_of_work)
     if once:
         click.echo(f"{worker.drain()} events applied")
         return

@@ -45,6 +45,10 @@ class SqlCorrections:
         images = tuple((image.data_key, image.reference) for image in row.images)
         return TaskState(row.label_studio_id, row.updated_at, tuple(sorted(images)), row.deleted)
 
+    def live_tasks(self, project: str) -> frozenset[int]:
+        query = select(TaskRow.label_studio_id).filter_by(project_uid=project, deleted=False)
+        return frozenset(self._session.scalars(query))
+
     def put_task(self, project: str, task: TaskState) -> None:
         row = self._task(project, task.id)
         if row is None:
@@ -90,6 +94,9 @@ class SqlCorrections:
         row.parent_prediction = annotation.parent_prediction
         row.regions = [_region_row(position, region) for position, region in enumerate(annotation.regions)]
         self._session.flush()
+
+    def knows(self, project: str, annotation_id: int) -> bool:
+        return self._known_annotation(project, annotation_id) is not None
 
     def is_deleted(self, project: str, annotation_id: int) -> bool:
         row = self._known_annotation(project, annotation_id)

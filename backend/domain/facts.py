@@ -62,6 +62,15 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskLook:
+    """A task as Label Studio shows it now, with all its annotations; ``problems`` are lines about unreadable ones."""
+
+    task: TaskState
+    annotations: tuple[Annotation, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class InboxCounts:
     """How many facts there are in the inbox."""
 

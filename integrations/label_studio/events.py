@@ -49,18 +49,20 @@ def parse_event(body: object) -> Event:
 def parse_project(value: object) -> ProjectState:
     """Read a project as events and the API show it, without its token and its passwords.
 
+    The API does not tell when it was updated.
+
     Raises:
-        UsageError: it has no id or no times.
+        UsageError: it has no id, or a time that is none.
     """
     fields = mapping(value, "'project'")
     number = identifier(fields.get("id"), "'project.id'")
     created = moment(fields.get("created_at"), "'project.created_at'")
-    title, config = fields.get("title"), fields.get("label_config")
+    title, config, updated = (fields.get(name) for name in ("title", "label_config", "updated_at"))
     return ProjectState(
         uid=f"{number}.{int(created.timestamp())}",  # as /setup and /predict name it
         id=number,
         title=title if isinstance(title, str) else "",
-        updated_at=moment(fields.get("updated_at"), "'project.updated_at'"),
+        updated_at=None if updated is None else moment(updated, "'project.updated_at'"),
         label_config=config if isinstance(config, str) else None,
         labels=label_names(config) if isinstance(config, str) else (),
     )

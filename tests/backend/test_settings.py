@@ -50,6 +50,7 @@ def test_secrets_are_not_shown() -> None:
         ("LABEL_STUDIO_URL", "localhost:8080"),
         ("BASIC_AUTH_USER", "me"),
         ("WEBHOOK_SECRET", "two words"),
+        ("SYNC_MINUTES", "-1"),
         ("WEBHOOK_SECRET", "line\n"),
     ],
 )
