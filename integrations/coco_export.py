@@ -156,9 +156,10 @@ class _Rows:
         self._file: IO[bytes] = stack.enter_context(path.open("w+b"))
         self._empty = True
 
-    def add(self, *rows: str) -> None:
-        if rows:
-            self._file.write((b"" if self._empty else b",\n") + ",\n".join(rows).encode("ascii"))
+    def add(self, row: str) -> None:
+        """Add a row, or several with commas between them."""
+        if row:
+            self._file.write((b"" if self._empty else b",\n") + row.encode("ascii"))
             self._empty = False
 
     def chunks(self, first: bytes = b"") -> Iterator[bytes]:
@@ -184,9 +185,10 @@ class _Part:
     def add(self, image: DatasetImage, with_predictions: bool) -> None:
         annotations = list(_annotation_rows(image))
         self._images.add(_encode(_image_row(image)))
-        self._boxes.add(*map(_encode, annotations))
+        # All rows of an image in one line: that many calls of the encoder would cost more than the encoding.
+        self._boxes.add(_encode(annotations)[1:-1])
         if with_predictions:
-            self._results.add(*map(_encode, _result_rows(image)))
+            self._results.add(_encode(list(_result_rows(image)))[1:-1])
         self.counts["images"] += 1
         self.counts["annotations"] += len(annotations)
         self.counts[image.state] += 1

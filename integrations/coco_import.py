@@ -19,6 +19,7 @@ from backend.domain.dataset import (
     ImageState,
     Outline,
     Provenance,
+    is_inside,
     on_grid,
     outline_in_image,
 )
@@ -219,7 +220,7 @@ class _Reader:
         drawn, outline = self._turned(row, image)
         if outline is None:
             raise _RowError("outside-the-image" if drawn.width > 0 and drawn.height > 0 else "no-area")
-        if not all(0 <= x <= image.width and 0 <= y <= image.height for x, y in drawn.corners):
+        if not is_inside(drawn, image.width, image.height):
             self._found.notes["clipped boxes"] += 1
         if segmentation and _flat(segmentation) != [number for point in outline.polygon for number in point]:
             self._found.notes["outlines that are taken in as boxes"] += 1

@@ -161,8 +161,13 @@ class AnnotatedImage:
 
 def on_grid(box: RotatedBox) -> RotatedBox:
     """Round to what is written: `DECIMALS` of a pixel, the rotation into ``[0, 360)``; twice is as good as once."""
-    x, y, width, height = (round(number, DECIMALS) + 0.0 for number in (box.x, box.y, box.width, box.height))
-    return RotatedBox(x, y, width, height, round(box.rotation % 360, _TURN_DECIMALS) % 360.0)
+    return RotatedBox(
+        _rounded(box.x),
+        _rounded(box.y),
+        _rounded(box.width),
+        _rounded(box.height),
+        round(box.rotation % 360, _TURN_DECIMALS) % 360.0,
+    )
 
 
 def outline_in_image(box: RotatedBox, width: int, height: int) -> Outline | None:
@@ -173,15 +178,33 @@ def outline_in_image(box: RotatedBox, width: int, height: int) -> Outline | None
     if not (box.width > 0 and box.height > 0):
         return None
     if box.rotation == 0:
-        inside = Box(box.x, box.y, box.x + box.width, box.y + box.height).clipped(width, height)
-        x1, y1, x2, y2 = inside.x1, inside.y1, inside.x2, inside.y2
-        clipped: tuple[Point, ...] = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
-    else:
-        window = ((0.0, 0.0), (float(width), 0.0), (float(width), float(height)), (0.0, float(height)))
-        clipped = shared_polygon(box.corners, window)
-    rounded = [(round(x, DECIMALS) + 0.0, round(y, DECIMALS) + 0.0) for x, y in clipped]
+        return _upright_outline(box, float(width), float(height))
+    window = ((0.0, 0.0), (float(width), 0.0), (float(width), float(height)), (0.0, float(height)))
+    rounded = [(_rounded(x), _rounded(y)) for x, y in shared_polygon(box.corners, window)]
     polygon = tuple(point for index, point in enumerate(rounded) if point != rounded[index - 1])
-    area = round(polygon_area(polygon), 2 * DECIMALS) if len(polygon) > 2 else 0.0
-    if area <= 0:
+    area = _rounded_area(polygon_area(polygon)) if len(polygon) > 2 else 0.0
+    return Outline(polygon, polygon_bounds(polygon), area) if area > 0 else None
+
+
+def is_inside(box: RotatedBox, width: int, height: int) -> bool:
+    """Tell whether all of a box is inside an image of ``width`` x ``height`` pixels."""
+    if box.rotation == 0:
+        return box.x >= 0 and box.y >= 0 and box.x + box.width <= width and box.y + box.height <= height
+    return all(0 <= x <= width and 0 <= y <= height for x, y in box.corners)
+
+
+def _upright_outline(box: RotatedBox, width: float, height: float) -> Outline | None:
+    x1, x2 = _rounded(max(box.x, 0.0)), _rounded(min(box.x + box.width, width))
+    y1, y2 = _rounded(max(box.y, 0.0)), _rounded(min(box.y + box.height, height))
+    if not (x1 < x2 and y1 < y2):
         return None
-    return Outline(polygon, polygon_bounds(polygon), area)
+    area = _rounded_area((x2 - x1) * (y2 - y1))
+    return Outline(((x1, y1), (x2, y1), (x2, y2), (x1, y2)), Box(x1, y1, x2, y2), area)
+
+
+def _rounded(number: float) -> float:
+    return round(number, DECIMALS) + 0.0  # never -0.0
+
+
+def _rounded_area(number: float) -> float:
+    return round(number, 2 * DECIMALS)

@@ -75,9 +75,15 @@ class RotatedBox:
     rotation: float = 0.0
 
     def __post_init__(self) -> None:
-        numbers = (self.x, self.y, self.width, self.height, self.rotation)
-        if not all(abs(number) < 1e9 for number in numbers):  # false for NaN and infinity, too
-            raise ValueError(f"not a rotated box: {', '.join(map(str, numbers))}")
+        # NaN and infinity fail, too.
+        if not (
+            -1e9 < self.x < 1e9
+            and -1e9 < self.y < 1e9
+            and -1e9 < self.width < 1e9
+            and -1e9 < self.height < 1e9
+            and -1e9 < self.rotation < 1e9
+        ):
+            raise ValueError(f"not a rotated box: {self.x}, {self.y}, {self.width}, {self.height}, {self.rotation}")
 
     @property
     def corners(self) -> tuple[Point, Point, Point, Point]:
@@ -99,16 +105,14 @@ def percent_to_pixels(value: PercentBox, width: float, height: float) -> Rotated
     Raises:
         ValueError: a number is not finite.
     """
-    x, wide = (number * width / 100 for number in (value.x, value.width))
-    y, high = (number * height / 100 for number in (value.y, value.height))
-    return RotatedBox(x, y, wide, high, value.rotation)
+    x, y = value.x * width / 100, value.y * height / 100
+    return RotatedBox(x, y, value.width * width / 100, value.height * height / 100, value.rotation)
 
 
 def pixels_to_percent(box: RotatedBox, width: float, height: float) -> PercentBox:
     """Undo `percent_to_pixels`, up to the last bits."""
-    x, wide = (number * 100 / width for number in (box.x, box.width))
-    y, high = (number * 100 / height for number in (box.y, box.height))
-    return PercentBox(x, y, wide, high, box.rotation)
+    x, y = box.x * 100 / width, box.y * 100 / height
+    return PercentBox(x, y, box.width * 100 / width, box.height * 100 / height, box.rotation)
 
 
 def corners_of(value: PercentBox, width: float, height: float) -> tuple[Point, Point, Point, Point]:

@@ -16,6 +16,7 @@ from backend.domain.dataset import (
     ImageState,
     Provenance,
     ScoredBox,
+    is_inside,
     on_grid,
     outline_in_image,
 )
@@ -216,7 +217,7 @@ class Export:
         outline = outline_in_image(box, width, height)
         if outline is None:
             return "outside-the-image" if box.width > 0 and box.height > 0 else "no-area"
-        self.tally.clipped += not all(0 <= x <= width and 0 <= y <= height for x, y in box.corners)
+        self.tally.clipped += not is_inside(box, width, height)
         return DatasetBox(box, outline, wanted, provenance)
 
     def _proposals(self, image: AnnotatedImage, sized: "_Sized") -> tuple[ScoredBox, ...]:
