@@ -88,11 +88,14 @@ class SqlAnnotatedImages:
         self, page: "_Page", task: Row[Any], key: str, annotations: Sequence[AttributedAnnotation]
     ) -> AnnotatedImage:
         stored, imported = page.images[task.id][key], page.imported.get(task.id)
+        width, height = stored.width, stored.height
+        if width is None and len(page.images[task.id]) == 1:  # else nobody knows of which image a prediction is
+            width, height = page.sizes.get(task.label_studio_id, (None, None))
         return AnnotatedImage(
             id=(task.label_studio_id - 1) * len(self._keys) + self._keys.index(key) + 1,
             reference=stored.reference,
-            width=stored.width,
-            height=stored.height,
+            width=width,
+            height=height,
             sha256=stored.sha256,
             task_id=task.label_studio_id if imported is None else imported.original_task,
             annotations=tuple(annotations),
@@ -153,9 +156,11 @@ class _Page:
             (row.version_id, row.position): Provenance(**json.loads(row.provenance))
             for row in self._rows(ImportedRegionRow, ImportedRegionRow.version_id.in_(versions))
         }
+        numbers = [task.label_studio_id for task in tasks]
+        self.sizes = self._predicted_sizes(numbers)
         self.predictions: dict[int, list[Prediction]] = defaultdict(list)
         if model_version is not None:
-            self._read_predictions([task.label_studio_id for task in tasks], model_version)
+            self._read_predictions(numbers, model_version)
 
     def annotations(self, task: Row[Any]) -> list[AttributedAnnotation]:
         return [self._annotation(task.label_studio_id, row) for row in self._versions[task.id]]
@@ -210,6 +215,15 @@ class _Page:
         for row in newest.values():
             by_task[row.task_id].append(row)
         return by_task
+
+    def _predicted_sizes(self, tasks: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Upright sizes of the pictures that something was predicted for."""
+        found = self._connection.execute(
+            select(PredictionRow.task_id, PredictionRow.width, PredictionRow.height)
+            .where(PredictionRow.project_id == self._project_id, PredictionRow.task_id.in_(tasks))
+            .order_by(PredictionRow.created_at)
+        )
+        return {row.task_id: (row.width, row.height) for row in found}
 
     def _read_predictions(self, tasks: Sequence[int], model_version: str) -> None:
         found = self._rows(

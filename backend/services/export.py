@@ -72,8 +72,8 @@ class Export:
     Args:
         source: the project.
         request: what is wanted.
-        read: gets an image's file, for images that are copied or whose size is not known yet; None where files
-            cannot be had.
+        read: gets an image's file, for images that are copied, or whose size or (for parts) content is not known yet;
+            None where files cannot be had.
         copy: whether the files are wanted along with the images.
 
     Raises:
@@ -138,7 +138,8 @@ class Export:
         """Look at the file where that is needed, and find the image's part; a string says why it is left out."""
         width, height = _known_size(image)
         file = None
-        if self._read is not None and (self._copy or width is None):
+        hashless = self._request.splits is not None and image.sha256 is None
+        if self._read is not None and (self._copy or width is None or hashless):
             try:
                 file = self._read(image)
             except ImageError as error:

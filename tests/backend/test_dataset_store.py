@@ -16,9 +16,10 @@ from backend.domain.annotations import Annotation
 from backend.domain.dataset import AnnotatedImage, DatasetLabel, ImageState, Provenance
 from backend.domain.facts import Fact, ProjectState, TaskState
 from backend.domain.geometry import Box
+from backend.domain.matching import verdicts_of
 from backend.domain.records import Prediction, Proposal, Region
 from backend.errors import UsageError
-from backend.services.corrections import apply_fact, stale_verdicts
+from backend.services.corrections import apply_fact
 from backend.services.export import ExportRequest
 from backend.services.import_ import import_images
 from integrations.coco_import import read_dataset
@@ -113,7 +114,8 @@ def test_predictions_of_the_wanted_version_and_what_became_of_them_come_along(en
         "kitten",
         0.75,
     )
-    assert stored(engine, version="glip-t-2")[0].predictions == ()
+    (other,) = stored(engine, version="glip-t-2")
+    assert (other.predictions, other.width, other.height) == ((), 640, 480)  # as seen when it was predicted
 
 
 def test_images_come_by_their_ids_over_several_pages(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +152,8 @@ def test_an_imported_data_set_is_exported_byte_for_byte(engine: Engine, tmp_path
     assert import_images(SqlImportedImages(engine, "mine"), found.labels, found.images, START) == 3
     with SqlUnitOfWork(engine) as unit:
         (state,) = [each for each in unit.projects.all() if each.title == "mine"]
-        assert list(stale_verdicts(unit, state.uid)) == []
+        for each in unit.corrections.versions(state.uid):
+            assert unit.corrections.verdicts(state.uid, each) == verdicts_of(each, ())
     with snapshot(engine) as connection:
         export_to(tmp_path / "two", SqlAnnotatedImages(connection, state, {}), request)
     assert (tmp_path / "one/annotations.json").read_bytes() == (tmp_path / "two/annotations.json").read_bytes()

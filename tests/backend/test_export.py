@@ -131,6 +131,16 @@ def test_copied_files_tell_hash_and_size_and_those_that_cannot_be_had_are_listed
     ]
 
 
+def test_files_are_looked_at_where_parts_need_their_content() -> None:
+    image = replace(make_image(1, make_annotation()), sha256=None)
+    file = ImageFile(b"bytes", ImageFacts(640, 480, "ab"))
+    request = ExportRequest(splits=Splits(("train", "val"), (1, 1)))
+    ((with_it, content),) = Export(FakeProject([image]), request, lambda _: file).images()
+    assert (with_it.sha256, with_it.split, content) == ("ab", Splits(("train", "val"), (1, 1)).of("ab"), None)
+    ((without, _),) = Export(FakeProject([image]), ExportRequest(), lambda _: file).images()
+    assert without.sha256 is None
+
+
 def test_proposals_of_the_wanted_model_version_come_along() -> None:
     regions = (
         Region("a", Proposal(Box(0, 0, 700, 10), "dog", 0.5, "dog")),
