@@ -6,7 +6,7 @@ and that of a task takes its annotations along. Where two facts disagree about o
 rule will do that does not depend on which came first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -111,11 +111,33 @@ def rewrite_verdicts(unit: UnitOfWork, project: str, annotation: Annotation) -> 
     unit.corrections.put_verdicts(project, annotation, current_verdicts(unit, annotation))
 
 
-def stale_verdicts(unit: UnitOfWork, project: str) -> Iterator[Annotation]:
-    """Yield the stored versions whose stored verdicts are not those that follow from them."""
-    for annotation in unit.corrections.versions(project):
-        if unit.corrections.verdicts(project, annotation) != current_verdicts(unit, annotation):
-            yield annotation
+def check_verdicts(unit_of_work: Callable[[], UnitOfWork], *, repair: bool = False) -> tuple[int, int]:
+    """Derive the verdicts of every project in Label Studio again, one transaction each.
+
+    Args:
+        unit_of_work: makes the transactions.
+        repair: also keep those that differ in place of the stored ones.
+
+    Returns:
+        How many versions of annotations there are, and on how many of them the stored verdicts differ.
+    """
+    with unit_of_work() as unit:
+        projects = [project.uid for project in unit.projects.all() if project.id > 0]  # imported data answers nothing
+    checked = differ = 0
+    for project in projects:
+        with unit_of_work() as unit:
+            unit.corrections.lock()
+            stale = []
+            for annotation in unit.corrections.versions(project):
+                checked += 1
+                if unit.corrections.verdicts(project, annotation) != current_verdicts(unit, annotation):
+                    stale.append(annotation)
+            differ += len(stale)
+            if repair:
+                for annotation in stale:
+                    rewrite_verdicts(unit, project, annotation)
+                unit.commit()
+    return checked, differ
 
 
 def _apply_project(unit: UnitOfWork, told: ProjectState) -> None:

@@ -20,9 +20,8 @@ from backend.ports import UnitOfWork
 from backend.services.corrections import (
     CorrectionsService,
     apply_fact,
+    check_verdicts,
     current_verdicts,
-    rewrite_verdicts,
-    stale_verdicts,
 )
 from tests.facts import (
     PROJECT,
@@ -180,11 +179,13 @@ def test_verdicts_are_written_with_each_version_and_can_be_made_again(unit_of_wo
         assert [each.kind for each in first] == [VerdictKind.ACCEPTED]
         assert [each.kind for each in second] == [VerdictKind.RELABELLED, VerdictKind.ADDED]
         assert (first[0].emitted_region, first[0].prompt, first[0].annotator) == ("p1-0", "kitten", 3)
-        assert list(stale_verdicts(unit, UID)) == []
         assert first == current_verdicts(unit, kept)
         unit.corrections.put_verdicts(UID, kept, second[1:])
-        assert list(stale_verdicts(unit, UID)) == [kept]
-        rewrite_verdicts(unit, UID, kept)
+        unit.commit()
+    assert check_verdicts(unit_of_work) == (2, 1)
+    assert check_verdicts(unit_of_work, repair=True) == (2, 1)
+    assert check_verdicts(unit_of_work) == (2, 0)
+    with unit_of_work() as unit:
         assert unit.corrections.verdicts(UID, kept) == first
 
 
@@ -193,7 +194,8 @@ def test_a_prediction_made_after_an_annotation_changes_none_of_its_verdicts(unit
     applied(unit_of_work, [annotated(annotation)])
     with unit_of_work() as unit:
         unit.predictions.add(7, "key", make_prediction())
-        assert list(stale_verdicts(unit, UID)) == []
+        unit.commit()
+    assert check_verdicts(unit_of_work) == (1, 0)
 
 
 def test_what_is_told_of_no_project_changes_nothing() -> None:
