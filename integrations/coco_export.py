@@ -58,7 +58,7 @@ class CocoFolder:
     def __enter__(self) -> "CocoFolder":
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            if not (self._folder / MANIFEST).exists():
+            if not _is_ours(self._folder / MANIFEST):
                 if any(self._folder.iterdir()):
                     raise UsageError(f"{self._folder} holds files that are no export: name an empty folder")
                 write_json(self._folder / MANIFEST, {"complete": False})
@@ -209,6 +209,15 @@ class _Part:
         yield b'\n],\n"annotations": [\n'
         yield from self._boxes.chunks()
         yield b"\n]\n}\n"
+
+
+def _is_ours(manifest: Path) -> bool:
+    """Tell whether a file begins as our manifests do; it may be long."""
+    try:
+        with manifest.open("rb") as file:
+            return file.read(40).startswith(b'{\n "complete": ')
+    except FileNotFoundError:
+        return False
 
 
 def _image_row(image: DatasetImage) -> dict[str, Any]:

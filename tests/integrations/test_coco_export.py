@@ -174,8 +174,9 @@ def test_an_interrupted_export_is_told_by_its_manifest_and_can_be_repeated(tmp_p
     assert (tmp_path / "images/d/a.png").read_bytes() == b"bytes"
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").touch()
+@pytest.mark.parametrize("name", ["thesis.txt", "manifest.json"])
+def test_a_folder_with_other_files_is_left_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
     with pytest.raises(UsageError, match="holds files that are no export"):
         export_to(tmp_path, FakeProject())
 
