@@ -126,8 +126,12 @@ class Corrections(Protocol):
         """Mark an annotation as deleted, also one that is not known; its versions stay."""
         ...
 
-    def versions(self, project: str) -> Iterator[Annotation]:
-        """Yield every version of every annotation, by id and time, deleted ones as well."""
+    def annotation_ids(self, project: str, after: int, limit: int) -> Sequence[int]:
+        """Return the lowest ids of annotations above ``after``, deleted ones as well."""
+        ...
+
+    def versions(self, project: str, ids: Collection[int] | None = None) -> Iterator[Annotation]:
+        """Yield every version of every annotation (of those ids), by id and time, deleted ones as well."""
         ...
 
     def current(self, project: str) -> Iterator[Annotation]:

@@ -206,8 +206,12 @@ class FakeCorrections:
         assert project in self._tables.projects
         self._tables.deleted.add((project, annotation_id))
 
-    def versions(self, project: str) -> Iterator[Annotation]:
-        keys = sorted(key for key in self._tables.versions if key[0] == project)
+    def annotation_ids(self, project: str, after: int, limit: int) -> Sequence[int]:
+        known = {key[:2] for key in self._tables.versions} | self._tables.deleted
+        return sorted(number for owner, number in known if owner == project and number > after)[:limit]
+
+    def versions(self, project: str, ids: Collection[int] | None = None) -> Iterator[Annotation]:
+        keys = sorted(key for key in self._tables.versions if key[0] == project and (ids is None or key[1] in ids))
         yield from [self._tables.versions[key] for key in keys]
 
     def current(self, project: str) -> Iterator[Annotation]:

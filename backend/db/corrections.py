@@ -1,7 +1,7 @@
 """Tasks, annotations and verdicts in tables."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
@@ -105,9 +105,14 @@ class SqlCorrections:
     def delete_annotation(self, project: str, annotation_id: int) -> None:
         self._annotation(project, annotation_id).deleted = True
 
-    def versions(self, project: str) -> Iterator[Annotation]:
+    def annotation_ids(self, project: str, after: int, limit: int) -> Sequence[int]:
+        number = AnnotationRow.label_studio_id
+        query = select(number).where(AnnotationRow.project_uid == project, number > after).order_by(number)
+        return self._session.scalars(query.limit(limit)).all()
+
+    def versions(self, project: str, ids: Collection[int] | None = None) -> Iterator[Annotation]:
         query = _versions(project).order_by(AnnotationRow.label_studio_id, AnnotationVersionRow.updated_at)
-        return self._stream(query)
+        return self._stream(query if ids is None else query.where(AnnotationRow.label_studio_id.in_(ids)))
 
     def current(self, project: str) -> Iterator[Annotation]:
         query = _versions(project).where(*_is_current())

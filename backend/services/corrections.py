@@ -17,6 +17,7 @@ from backend.domain.verdicts import Verdict
 from backend.ports import UnitOfWork
 
 _LONGEST_REASON = 500
+_AT_A_TIME = 50  # annotations in one transaction: with SQLite, an event waits for it
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -112,7 +113,7 @@ def rewrite_verdicts(unit: UnitOfWork, project: str, annotation: Annotation) -> 
 
 
 def check_verdicts(unit_of_work: Callable[[], UnitOfWork], *, repair: bool = False) -> tuple[int, int]:
-    """Derive the verdicts of every project in Label Studio again, one transaction each.
+    """Derive the verdicts of every project in Label Studio again, some annotations at a time: events go on coming in.
 
     Args:
         unit_of_work: makes the transactions.
@@ -125,19 +126,26 @@ def check_verdicts(unit_of_work: Callable[[], UnitOfWork], *, repair: bool = Fal
         projects = [project.uid for project in unit.projects.all() if project.id > 0]  # imported data answers nothing
     checked = differ = 0
     for project in projects:
-        with unit_of_work() as unit:
-            unit.corrections.lock()
-            stale = []
-            for annotation in unit.corrections.versions(project):
-                checked += 1
-                if unit.corrections.verdicts(project, annotation) != current_verdicts(unit, annotation):
-                    stale.append(annotation)
-            differ += len(stale)
-            if repair:
-                for annotation in stale:
-                    rewrite_verdicts(unit, project, annotation)
-                unit.commit()
+        last = -1
+        while True:
+            with unit_of_work() as unit:
+                unit.corrections.lock()
+                ids = unit.corrections.annotation_ids(project, last, _AT_A_TIME)
+                versions = list(unit.corrections.versions(project, ids))
+                stale = [each for each in versions if _is_stale(unit, project, each)]
+                if repair and stale:
+                    for annotation in stale:
+                        rewrite_verdicts(unit, project, annotation)
+                    unit.commit()
+            checked, differ = checked + len(versions), differ + len(stale)
+            if not ids:
+                break
+            last = ids[-1]
     return checked, differ
+
+
+def _is_stale(unit: UnitOfWork, project: str, annotation: Annotation) -> bool:
+    return unit.corrections.verdicts(project, annotation) != current_verdicts(unit, annotation)
 
 
 def _apply_project(unit: UnitOfWork, told: ProjectState) -> None:

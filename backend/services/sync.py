@@ -8,6 +8,8 @@ from backend.domain.facts import Fact, ProjectState, TaskLook
 from backend.ports import Tasks, UnitOfWork
 from backend.services.corrections import apply_fact, rewrite_verdicts
 
+_AT_A_TIME = 10  # tasks in one transaction: with SQLite, an event waits for it
+
 
 @dataclass(slots=True)
 class SyncReport:
@@ -69,7 +71,8 @@ class Sync:
         for page in self._tasks.pages(project_id):
             seen_tasks.update(look.task.id for look in page)
             seen.update(each.id for look in page for each in look.annotations)
-            self._repair_page(project, page, report)
+            for start in range(0, len(page), _AT_A_TIME):
+                self._repair(project, page[start : start + _AT_A_TIME], report)
         gone_tasks = self._gone(known_tasks - seen_tasks, self._tasks.has_task)
         missing = (number for number, task in known.items() if number not in seen and task not in gone_tasks)
         gone = self._gone(missing, self._tasks.has_annotation)
@@ -92,11 +95,11 @@ class Sync:
             apply_fact(unit, Fact(named, deleted_annotations=tuple(annotations)))
             unit.commit()
 
-    def _repair_page(self, project: ProjectState, page: Sequence[TaskLook], report: SyncReport) -> None:
+    def _repair(self, project: ProjectState, looks: Sequence[TaskLook], report: SyncReport) -> None:
         named = ProjectState(project.uid, project.id)
         with self._unit_of_work() as unit:
             unit.corrections.lock()
-            for look in page:
+            for look in looks:
                 report.problems += look.problems
                 before = unit.corrections.task(project.uid, look.task.id)
                 changes = [(each, _change(unit, project.uid, each)) for each in look.annotations]

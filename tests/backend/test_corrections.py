@@ -201,3 +201,12 @@ def test_a_prediction_made_after_an_annotation_changes_none_of_its_verdicts(unit
 def test_what_is_told_of_no_project_changes_nothing() -> None:
     assert applied(FakeDatabase(), [Fact()]) == reference_fold([])
     assert applied(FakeDatabase(), [Fact(PROJECT)]).projects == {PROJECT}
+
+
+def test_verdicts_are_checked_on_every_annotation_however_many() -> None:
+    database = FakeDatabase()
+    with database() as unit:
+        apply_fact(unit, annotated(*(make_annotation(number, 1, make_region()) for number in range(120))))
+        unit.corrections.put_verdicts(UID, make_annotation(119, 1), [])
+        unit.commit()
+    assert check_verdicts(database) == (120, 1)

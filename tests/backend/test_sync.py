@@ -127,6 +127,15 @@ def test_real_databases_are_repaired_alike(engine: Engine) -> None:
     assert shown(unit_of_work) == expected(label_studio)
 
 
+def test_a_page_of_many_tasks_is_repaired_whole() -> None:
+    class OnePage(FakeTasks):
+        def pages(self, project_id: int) -> Iterator[Sequence[TaskLook]]:
+            yield [look for page in super().pages(project_id) for look in page]
+
+    many = OnePage({number: TaskState(number, at(1), images(number)) for number in range(25)})
+    assert Sync(many, FakeDatabase())(7).tasks_added == 25
+
+
 def test_what_a_page_lost_is_asked_for_and_not_deleted() -> None:
     database = FakeDatabase()
     told = annotated(make_annotation(1, 1), make_annotation(2, 1, task_id=2))
