@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from keyword import iskeyword
 
 import click
 
@@ -10,15 +11,21 @@ from backend.errors import GlipLabelError
 
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 
-# Each command lives in backend/commands/NAME.py. The lines stand here so that `--help` imports none of them.
+# Each command lives in backend/commands/NAME.py (NAME_.py where Python needs the word itself). The lines stand here so
+# that `--help` imports none of them.
 COMMANDS = {
     "prelabel": "Find boxes in pictures: COCO or Label Studio JSON, and drawings.",
     "evaluate": "Average precision of a model on COCO annotations.",
     "serve": "Run the service that Label Studio asks for predictions.",
+    "worker": "Apply the events that came in.",
+    "sync": "Make what is known of a project equal to Label Studio's state.",
     "connect": "Register the service with a Label Studio project.",
     "demo": "Start Label Studio and the service with a pre-annotated project.",
     "weights": "List, fetch and convert model weights.",
     "pretrain": "Train the bundled glip-nano from scratch.",
+    "stats": "What people changed: acceptance, edit, deletion and miss rates.",
+    "import": "Bring in COCO data sets that were annotated elsewhere.",
+    "export": "Write a project's annotations as COCO files.",
     "db": "Upgrade and check the database.",
 }
 
@@ -32,7 +39,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"backend.commands.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command = importlib.import_module(f"backend.commands.{module}").command
         if not isinstance(command, click.Command):
             raise TypeError(f"backend.commands.{cmd_name}.command is no click command")
         return command

@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from backend.domain.dataset import ImageFacts, ImageFile
 from backend.domain.records import Picture
 from backend.errors import ImageError, UsageError
-from backend.pictures import decode_picture
+from backend.pictures import decode_picture, measure_picture
 from glip_model.image import DEFAULT_LIMITS
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -30,6 +31,28 @@ class LocalImages:
         except OSError as error:
             raise ImageError(f"{reference}: cannot be read ({error.strerror or error})") from error
         return decode_picture(data, reference)
+
+
+def measure_below(folder: Path, name: str) -> ImageFacts:
+    """Look at the image that `read_below` reads, and raise what it raises."""
+    return read_below(folder, name).facts
+
+
+def read_below(folder: Path, name: str) -> ImageFile:
+    """Read the image with the relative name ``name`` below ``folder``.
+
+    Raises:
+        ImageError: there is none, the name leads out of the folder, or the file is no image.
+    """
+    path = Path(folder, name)
+    if "\0" in name or not _is_inside(path, folder):
+        raise ImageError(f"{name!r} leads out of {folder}")
+    try:
+        if path.stat().st_size > DEFAULT_LIMITS.max_bytes:  # before reading it
+            raise ImageError(f"{path}: larger than {DEFAULT_LIMITS.max_bytes:,} bytes")
+        return measure_picture(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def find_images(arguments: Sequence[str], outside: Path | None = None) -> list[Path]:

@@ -1,9 +1,14 @@
 """What the services need from the outside, as protocols; ``backend.bootstrap`` picks the implementations."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Protocol
 
+from backend.domain.annotations import Annotation
+from backend.domain.dataset import AnnotatedImage, DatasetLabel
+from backend.domain.facts import InboxCounts, InboxFailure, ProjectState, TaskLook, TaskState
 from backend.domain.records import Picture, Prediction, Proposal, Query
+from backend.domain.verdicts import Verdict
 
 
 class Detector(Protocol):
@@ -48,6 +53,12 @@ class Predictions(Protocol):
 
     def add(self, project_id: int, query_key: str, prediction: Prediction) -> None: ...
 
+    def of_task(
+        self, project_id: int, task_id: int, until: datetime, named: Collection[str] = ()
+    ) -> Sequence[Prediction]:
+        """Return a task's predictions that were made until a moment (UTC), and those ``named`` by id; oldest first."""
+        ...
+
 
 class Projects(Protocol):
     """What Label Studio said about its projects; ``project`` is its unique name, ``ID.CREATED``."""
@@ -56,12 +67,168 @@ class Projects(Protocol):
 
     def set_score_threshold(self, project: str, value: float | None) -> None: ...
 
+    def state(self, project: str) -> ProjectState | None:
+        """Return what was put last, without the labels; None for a project that is not known."""
+        ...
+
+    def put(self, state: ProjectState) -> None:
+        """Keep a project's state in place of an earlier one; its labels are not touched."""
+        ...
+
+    def labels(self, project: str) -> tuple[str, ...]:
+        """Return the names of all labels ever seen; the first has number 1."""
+        ...
+
+    def add_labels(self, project: str, names: Sequence[str]) -> None:
+        """Give the next numbers to those names that have none."""
+        ...
+
+    def all(self) -> Sequence[ProjectState]:
+        """Return every known project, without its labels, by Label Studio's id."""
+        ...
+
+
+class Corrections(Protocol):
+    """Tasks, annotations with all their versions, and the verdicts on them; ``project`` is ``ID.CREATED``.
+
+    It keeps what it is given: ``backend.services.corrections`` decides what holds.
+    """
+
+    def lock(self) -> None:
+        """Keep other transactions from deciding at the same time, until this one ends."""
+        ...
+
+    def task(self, project: str, task_id: int) -> TaskState | None: ...
+
+    def live_tasks(self, project: str) -> frozenset[int]:
+        """Return the ids of the known tasks that were not deleted."""
+        ...
+
+    def put_task(self, project: str, task: TaskState) -> None:
+        """Keep a task in place of its earlier state; its project must be known."""
+        ...
+
+    def version(self, project: str, annotation_id: int, updated_at: datetime) -> Annotation | None: ...
+
+    def put_version(self, project: str, annotation: Annotation) -> None:
+        """Keep a version in place of one of the same time, whose verdicts go; its task must be known."""
+        ...
+
+    def knows(self, project: str, annotation_id: int) -> bool:
+        """Tell whether there is anything about an annotation, be it only its deletion."""
+        ...
+
+    def is_deleted(self, project: str, annotation_id: int) -> bool:
+        """Tell whether the annotation itself was deleted; its task may have been, too."""
+        ...
+
+    def delete_annotation(self, project: str, annotation_id: int) -> None:
+        """Mark an annotation as deleted, also one that is not known; its versions stay."""
+        ...
+
+    def annotation_ids(self, project: str, after: int, limit: int) -> Sequence[int]:
+        """Return the lowest ids of annotations above ``after``, deleted ones as well."""
+        ...
+
+    def versions(self, project: str, ids: Collection[int] | None = None) -> Iterator[Annotation]:
+        """Yield every version of every annotation (of those ids), by id and time, deleted ones as well."""
+        ...
+
+    def current(self, project: str) -> Iterator[Annotation]:
+        """Yield the newest version of every annotation that was not deleted, nor its task; by id."""
+        ...
+
+    def put_verdicts(self, project: str, annotation: Annotation, verdicts: Sequence[Verdict]) -> None:
+        """Keep the verdicts on a version in place of earlier ones."""
+        ...
+
+    def verdicts(self, project: str, annotation: Annotation) -> tuple[Verdict, ...]:
+        """Return the verdicts on a version, by position."""
+        ...
+
+    def current_verdicts(self, project: str) -> Iterator[Verdict]:
+        """Yield the verdicts on what ``current`` yields, by annotation and position."""
+        ...
+
+
+class Tasks(Protocol):
+    """Label Studio as it stands now. All raise LabelStudioError where it is away or refuses."""
+
+    def project(self, project_id: int) -> ProjectState:
+        """Look at a project; its ``updated_at`` is not known."""
+        ...
+
+    def pages(self, project_id: int) -> Iterator[Sequence[TaskLook]]:
+        """Yield all tasks of a project, some at a time. Those deleted meanwhile may push others out of sight."""
+        ...
+
+    def has_task(self, task_id: int) -> bool: ...
+
+    def has_annotation(self, annotation_id: int) -> bool: ...
+
+
+class Inbox(Protocol):
+    """Facts that wait to be applied, in the order in which they came; none is ever removed."""
+
+    def add(self, action: str, project_id: int | None, payload: str) -> None: ...
+
+    def waiting(self, limit: int) -> Sequence[int]:
+        """Return the ids of the oldest entries that were neither applied nor failed."""
+        ...
+
+    def claim(self, entry: int) -> str | None:
+        """Mark a waiting entry as applied and return its payload; None where it does not wait any more.
+
+        Another transaction that claims the same entry waits for this one to end.
+        """
+        ...
+
+    def fail(self, entry: int, reason: str) -> None:
+        """Keep the reason why a waiting entry cannot be applied; it waits no more."""
+        ...
+
+    def retry(self) -> int:
+        """Let the failed entries wait again; returns how many there were."""
+        ...
+
+    def counts(self) -> InboxCounts: ...
+
+    def failures(self, limit: int) -> Sequence[InboxFailure]:
+        """Return the oldest failed entries."""
+        ...
+
+
+class AnnotatedImages(Protocol):
+    """A project's images with everything that was annotated on them, for an export."""
+
+    def labels(self) -> Sequence[DatasetLabel]:
+        """All labels ever seen in the project, by their ids."""
+        ...
+
+    def images(self) -> Iterator[AnnotatedImage]:
+        """Yield the images in the order of their ids; memory does not grow with their number."""
+        ...
+
+
+class ImportedImages(Protocol):
+    """A project that takes a data set in."""
+
+    def add(self, labels: Sequence[DatasetLabel], images: Iterable[AnnotatedImage]) -> int:
+        """Keep labels and images under their ids, and return how many images there were; all or nothing.
+
+        Raises:
+            UsageError: the project holds something already.
+        """
+        ...
+
 
 class UnitOfWork(Protocol):
     """One transaction: nothing is kept unless ``commit`` is called."""
 
     predictions: Predictions
     projects: Projects
+    corrections: Corrections
+    inbox: Inbox
 
     def __enter__(self) -> "UnitOfWork": ...
 

@@ -1,6 +1,7 @@
 """All that the environment decides, read once; every variable starts with ``GLIP_LABEL_``."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,10 @@ class Settings:
         label_studio_token: legacy token or personal access token; goes to ``label_studio_url`` only.
         host, port: where the service listens.
         basic_auth: user and password that every request must carry, or None.
+        webhook_secret: what an event must carry in the header X-Glip-Label-Secret, unless it has the basic auth.
         image_hosts: hosts (``name`` or ``name:port``) that may have private addresses.
         score_threshold: lowest score of a proposed box where a project does not say otherwise, in ``[0, 1]``.
+        sync_minutes: how often the worker polls Label Studio for what events did not tell; 0 for never.
         predict_seconds: a batch stops after this long and answers what it has (Label Studio hangs up after 100).
     """
 
@@ -39,9 +42,11 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 9090
     basic_auth: tuple[str, str] | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
     image_hosts: frozenset[str] = frozenset()
     score_threshold: float = 0.3
     predict_seconds: float = 85.0
+    sync_minutes: float = 10.0
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -63,8 +68,10 @@ class Settings:
             host=values.get("HOST", "127.0.0.1"),
             port=_port(values),
             basic_auth=_basic_auth(values),
+            webhook_secret=_header_value(values, "WEBHOOK_SECRET"),
             image_hosts=frozenset(host.strip().lower() for host in values.get("IMAGE_HOSTS", "").split(",")) - {""},
             score_threshold=_number(values, "SCORE_THRESHOLD", 0.3, 1.0),
+            sync_minutes=_number(values, "SYNC_MINUTES", 10.0, 10080.0),
             predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),
         )
 
@@ -94,6 +101,13 @@ def _port(values: Mapping[str, str]) -> int:
     if port != int(port):
         raise UsageError(f"{PREFIX}PORT must be a whole number, not {values['PORT']!r}")
     return int(port)
+
+
+def _header_value(values: Mapping[str, str], name: str) -> str | None:
+    value = values.get(name)
+    if value is not None and not re.fullmatch("[!-~]+", value):
+        raise UsageError(f"{PREFIX}{name} must be letters, digits and signs of ASCII, without spaces")
+    return value
 
 
 def _base_url(url: str | None) -> str | None:

@@ -7,7 +7,8 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SWAPPING = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))  # width and height change places
 
 
 class ImageDecodeError(ValueError):
@@ -106,25 +108,22 @@ def decode_image(data: bytes, name: str, limits: ImageLimits = DEFAULT_LIMITS) -
     Raises:
         ImageDecodeError: no bytes, no image, a truncated or damaged one, or one beyond the limits.
     """
-    if not data:
-        raise ImageDecodeError(f"{name}: the file is empty")
-    if len(data) > limits.max_bytes:
-        raise ImageDecodeError(f"{name}: larger than {limits.max_bytes:,} bytes")
-    with warnings.catch_warnings():
-        # Pillow warns about odd metadata and its own size limit; ours is checked below.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        try:
-            with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
-                _check_size(image, name, limits)
-                image.load()
-                return to_rgb_array(image)
-        except ImageDecodeError:
-            raise
-        except UnidentifiedImageError as error:
-            raise ImageDecodeError(f"{name}: not an image of a known format") from error
-        except _DAMAGE as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ImageDecodeError(f"{name}: damaged or truncated image ({reason})") from error
+    with _opened(data, name, limits) as image:
+        image.load()
+        return to_rgb_array(image)
+
+
+def upright_size(data: bytes, name: str, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """Return the ``(height, width)`` that `decode_image` would give, without decoding the pixels (but for TIFF).
+
+    Raises:
+        ImageDecodeError: no bytes, no image, or one beyond the limits.
+    """
+    with _opened(data, name, limits) as image:
+        if image.format == "TIFF":
+            image.load()  # turns it, and forgets the orientation
+        width, height = image.size
+        return (width, height) if _upright(image) in _SWAPPING else (height, width)
 
 
 def to_rgb_array(image: Image.Image) -> NDArray[np.uint8]:
@@ -222,6 +221,29 @@ def _check_rgb(images: Sequence[NDArray[np.uint8]]) -> None:
     for image in images:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"an RGB image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+
+
+@contextmanager
+def _opened(data: bytes, name: str, limits: ImageLimits) -> Iterator[Image.Image]:
+    """Open an image file; whatever Pillow says against it, in the block too, becomes an `ImageDecodeError`."""
+    if not data:
+        raise ImageDecodeError(f"{name}: the file is empty")
+    if len(data) > limits.max_bytes:
+        raise ImageDecodeError(f"{name}: larger than {limits.max_bytes:,} bytes")
+    with warnings.catch_warnings():
+        # Pillow warns about odd metadata and its own size limit; ours is checked below.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        try:
+            with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
+                _check_size(image, name, limits)
+                yield image
+        except ImageDecodeError:
+            raise
+        except UnidentifiedImageError as error:
+            raise ImageDecodeError(f"{name}: not an image of a known format") from error
+        except _DAMAGE as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ImageDecodeError(f"{name}: damaged or truncated image ({reason})") from error
 
 
 def _known_formats() -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from backend.domain.dataset import DECIMALS
 from backend.domain.geometry import Box
 from backend.errors import UsageError
 
@@ -89,11 +90,16 @@ def results_to_coco(images: Sequence[LabelledImage]) -> list[dict[str, Any]]:
                 {
                     "image_id": image.id,
                     "category_id": labelled.category_id,
-                    "bbox": _box_to_coco(labelled.box),
+                    "bbox": box_to_coco(labelled.box),
                     "score": labelled.score,
                 }
             )
     return results
+
+
+def box_to_coco(box: Box) -> list[float]:
+    """Turn a box into ``[x, y, width, height]``, rounded as everywhere in our files."""
+    return [round(number, DECIMALS) + 0.0 for number in (box.x1, box.y1, box.width, box.height)]
 
 
 def read_coco(path: Path) -> CocoDataset:
@@ -178,15 +184,11 @@ def _annotation_to_coco(number: int, image_id: int, labelled: LabelledBox) -> di
         "id": number,
         "image_id": image_id,
         "category_id": labelled.category_id,
-        "bbox": _box_to_coco(labelled.box),
+        "bbox": box_to_coco(labelled.box),
         "area": round(labelled.box.area, 2),
         "iscrowd": 0,
     }
     return annotation if labelled.score is None else {**annotation, "score": labelled.score}
-
-
-def _box_to_coco(box: Box) -> list[float]:
-    return [round(number, 2) for number in (box.x1, box.y1, box.width, box.height)]
 
 
 def _refuse_twice(what: str, values: Sequence[Hashable]) -> None:

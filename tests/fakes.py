@@ -1,13 +1,18 @@
 """The ports in memory, with real behaviour: what the services' tests run on."""
 
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
-from threading import Lock
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from threading import RLock
 
+from backend.domain.annotations import Annotation
+from backend.domain.facts import InboxCounts, InboxFailure, ProjectState, TaskState
 from backend.domain.geometry import Box
 from backend.domain.records import Picture, Prediction, Proposal, Query, Sentence
+from backend.domain.verdicts import Verdict
 from backend.errors import GlipLabelError, ImageError
-from backend.ports import Predictions, Projects
+from backend.ports import Corrections, Inbox, Predictions, Projects
 
 
 def one_box_per_label(picture: Picture, query: Query) -> list[Proposal]:
@@ -77,64 +82,237 @@ class FakeImages:
         return Picture(width, height, bytes(3 * width * height), "0" * 64, reference)
 
 
+@dataclass
+class FakeInboxEntry:
+    """One entry; the time is that of applying."""
+
+    action: str
+    project_id: int | None
+    payload: str
+    applied_at: datetime | None = None
+    error: str | None = None
+
+
+@dataclass
+class FakeTables:
+    """What the fake database holds."""
+
+    predictions: dict[tuple[int, int, str, str], Prediction] = field(default_factory=dict)
+    predicted_at: dict[str, datetime] = field(default_factory=dict)
+    thresholds: dict[str, float | None] = field(default_factory=dict)
+    projects: dict[str, ProjectState] = field(default_factory=dict)
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tasks: dict[tuple[str, int], TaskState] = field(default_factory=dict)
+    versions: dict[tuple[str, int, datetime], Annotation] = field(default_factory=dict)
+    deleted: set[tuple[str, int]] = field(default_factory=set)
+    verdicts: dict[tuple[str, int, datetime], tuple[Verdict, ...]] = field(default_factory=dict)
+    inbox: list[FakeInboxEntry] = field(default_factory=list)
+
+    def copy(self) -> "FakeTables":
+        """The same rows, so that changes to one do not show in the other."""
+        changed = {each.name: copy(getattr(self, each.name)) for each in fields(self)}
+        return FakeTables(**{**changed, "inbox": [replace(entry) for entry in self.inbox]})
+
+
 class FakePredictions:
     """``ports.Predictions`` in a dictionary."""
 
-    def __init__(self, rows: dict[tuple[int, int, str, str], Prediction]) -> None:
-        self.rows = rows
+    def __init__(self, tables: FakeTables) -> None:
+        self._tables = tables
 
     def find(self, project_id: int, task_id: int, model_version: str, query_key: str) -> Prediction | None:
-        return self.rows.get((project_id, task_id, model_version, query_key))
+        return self._tables.predictions.get((project_id, task_id, model_version, query_key))
 
     def add(self, project_id: int, query_key: str, prediction: Prediction) -> None:
-        self.rows.setdefault((project_id, prediction.task_id, prediction.model_version, query_key), prediction)
+        key = (project_id, prediction.task_id, prediction.model_version, query_key)
+        self._tables.predictions.setdefault(key, prediction)
+        self._tables.predicted_at.setdefault(prediction.id, datetime.now(UTC))
+
+    def of_task(
+        self, project_id: int, task_id: int, until: datetime, named: Collection[str] = ()
+    ) -> Sequence[Prediction]:
+        made = self._tables.predicted_at
+        found = [each for key, each in self._tables.predictions.items() if key[:2] == (project_id, task_id)]
+        known = [each for each in found if made[each.id] <= until or each.id in named]
+        return sorted(known, key=lambda each: (made[each.id], each.id))
 
 
 class FakeProjects:
-    """``ports.Projects`` in a dictionary."""
+    """``ports.Projects`` in dictionaries."""
 
-    def __init__(self, thresholds: dict[str, float | None]) -> None:
-        self.thresholds = thresholds
+    def __init__(self, tables: FakeTables) -> None:
+        self._tables = tables
 
     def score_threshold(self, project: str) -> float | None:
-        return self.thresholds.get(project)
+        return self._tables.thresholds.get(project)
 
     def set_score_threshold(self, project: str, value: float | None) -> None:
-        self.thresholds[project] = value
+        self._tables.thresholds[project] = value
+
+    def state(self, project: str) -> ProjectState | None:
+        return self._tables.projects.get(project)
+
+    def put(self, state: ProjectState) -> None:
+        self._tables.projects[state.uid] = replace(state, labels=())
+
+    def labels(self, project: str) -> tuple[str, ...]:
+        return self._tables.labels.get(project, ())
+
+    def add_labels(self, project: str, names: Sequence[str]) -> None:
+        self._tables.labels[project] = tuple(dict.fromkeys([*self.labels(project), *names]))
+
+    def all(self) -> Sequence[ProjectState]:
+        return sorted(self._tables.projects.values(), key=lambda state: (state.id, state.uid))
+
+
+class FakeCorrections:
+    """``ports.Corrections`` in dictionaries."""
+
+    def __init__(self, tables: FakeTables) -> None:
+        self._tables = tables
+
+    def lock(self) -> None:
+        pass  # one transaction at a time anyway
+
+    def task(self, project: str, task_id: int) -> TaskState | None:
+        return self._tables.tasks.get((project, task_id))
+
+    def live_tasks(self, project: str) -> frozenset[int]:
+        return frozenset(
+            key for (owner, key), task in self._tables.tasks.items() if owner == project and not task.deleted
+        )
+
+    def put_task(self, project: str, task: TaskState) -> None:
+        assert project in self._tables.projects
+        self._tables.tasks[project, task.id] = task
+
+    def version(self, project: str, annotation_id: int, updated_at: datetime) -> Annotation | None:
+        return self._tables.versions.get((project, annotation_id, updated_at))
+
+    def put_version(self, project: str, annotation: Annotation) -> None:
+        assert (project, annotation.task_id) in self._tables.tasks
+        key = (project, annotation.id, annotation.updated_at)
+        self._tables.versions[key] = annotation
+        self._tables.verdicts.pop(key, None)
+
+    def knows(self, project: str, annotation_id: int) -> bool:
+        told = any(key[:2] == (project, annotation_id) for key in self._tables.versions)
+        return told or self.is_deleted(project, annotation_id)
+
+    def is_deleted(self, project: str, annotation_id: int) -> bool:
+        return (project, annotation_id) in self._tables.deleted
+
+    def delete_annotation(self, project: str, annotation_id: int) -> None:
+        assert project in self._tables.projects
+        self._tables.deleted.add((project, annotation_id))
+
+    def annotation_ids(self, project: str, after: int, limit: int) -> Sequence[int]:
+        known = {key[:2] for key in self._tables.versions} | self._tables.deleted
+        return sorted(number for owner, number in known if owner == project and number > after)[:limit]
+
+    def versions(self, project: str, ids: Collection[int] | None = None) -> Iterator[Annotation]:
+        keys = sorted(key for key in self._tables.versions if key[0] == project and (ids is None or key[1] in ids))
+        yield from [self._tables.versions[key] for key in keys]
+
+    def current(self, project: str) -> Iterator[Annotation]:
+        newest = {annotation.id: annotation for annotation in self.versions(project)}
+        for annotation in newest.values():
+            task = self._tables.tasks[project, annotation.task_id]
+            if not task.deleted and not self.is_deleted(project, annotation.id):
+                yield annotation
+
+    def put_verdicts(self, project: str, annotation: Annotation, verdicts: Sequence[Verdict]) -> None:
+        key = (project, annotation.id, annotation.updated_at)
+        assert key in self._tables.versions
+        self._tables.verdicts[key] = tuple(verdicts)
+
+    def verdicts(self, project: str, annotation: Annotation) -> tuple[Verdict, ...]:
+        return self._tables.verdicts.get((project, annotation.id, annotation.updated_at), ())
+
+    def current_verdicts(self, project: str) -> Iterator[Verdict]:
+        for annotation in self.current(project):
+            yield from self.verdicts(project, annotation)
+
+
+class FakeInbox:
+    """``ports.Inbox`` in a list."""
+
+    def __init__(self, tables: FakeTables) -> None:
+        self._entries = tables.inbox
+
+    def add(self, action: str, project_id: int | None, payload: str) -> None:
+        self._entries.append(FakeInboxEntry(action, project_id, payload))
+
+    def waiting(self, limit: int) -> Sequence[int]:
+        return [index for index in range(len(self._entries)) if self._waits(index)][:limit]
+
+    def claim(self, entry: int) -> str | None:
+        if not self._waits(entry):
+            return None
+        self._entries[entry].applied_at = datetime.now(UTC)
+        return self._entries[entry].payload
+
+    def fail(self, entry: int, reason: str) -> None:
+        if self._waits(entry):
+            self._entries[entry].error = reason
+
+    def retry(self) -> int:
+        failed = [entry for entry in self._entries if entry.error is not None]
+        for entry in failed:
+            entry.error = None
+        return len(failed)
+
+    def counts(self) -> InboxCounts:
+        failed = sum(entry.error is not None for entry in self._entries)
+        applied = sum(entry.applied_at is not None for entry in self._entries)
+        return InboxCounts(len(self._entries) - failed - applied, failed, applied)
+
+    def failures(self, limit: int) -> Sequence[InboxFailure]:
+        failed = [
+            InboxFailure(index, entry.action, entry.project_id, entry.error)
+            for index, entry in enumerate(self._entries)
+            if entry.error is not None
+        ]
+        return failed[:limit]
+
+    def _waits(self, entry: int) -> bool:
+        return self._entries[entry].applied_at is None and self._entries[entry].error is None
 
 
 class FakeDatabase:
     """Call it for a unit of work; what was committed stays, the rest is forgotten."""
 
     def __init__(self) -> None:
-        self.predictions: dict[tuple[int, int, str, str], Prediction] = {}
-        self.thresholds: dict[str, float | None] = {}
-        self.lock = Lock()
+        self.tables = FakeTables()
+        self.lock = RLock()
 
     def __call__(self) -> "FakeUnitOfWork":
         return FakeUnitOfWork(self)
 
 
 class FakeUnitOfWork:
-    """``ports.UnitOfWork`` on copies that ``commit`` merges back."""
+    """``ports.UnitOfWork`` on a copy that ``commit`` puts in place; one transaction at a time, as with SQLite."""
 
     predictions: Predictions
     projects: Projects
+    corrections: Corrections
+    inbox: Inbox
 
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database
 
     def __enter__(self) -> "FakeUnitOfWork":
-        with self._database.lock:
-            self._predictions = FakePredictions(dict(self._database.predictions))
-            self._projects = FakeProjects(deepcopy(self._database.thresholds))
-        self.predictions, self.projects = self._predictions, self._projects
+        self._database.lock.acquire()
+        self._tables = self._database.tables.copy()
+        self.predictions = FakePredictions(self._tables)
+        self.projects = FakeProjects(self._tables)
+        self.corrections = FakeCorrections(self._tables)
+        self.inbox = FakeInbox(self._tables)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        del self.predictions, self.projects
+        del self.predictions, self.projects, self.corrections, self.inbox
+        self._database.lock.release()
 
     def commit(self) -> None:
-        with self._database.lock:
-            self._database.predictions |= self._predictions.rows
-            self._database.thresholds |= self._projects.thresholds
+        self._database.tables = self._tables.copy()

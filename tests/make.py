@@ -11,6 +11,7 @@ from PIL import Image
 from backend.bootstrap import Backend
 from backend.domain.records import Label, Query
 from backend.ports import Detector, Images
+from backend.services.corrections import CorrectionsService
 from backend.services.predict import Ask, Predict, PredictLimits
 from tests.fakes import FakeDatabase, FakeDetector, FakeImages
 
@@ -55,6 +56,7 @@ def make_backend(
     database: FakeDatabase | None = None,
     limits: PredictLimits | None = None,
     basic_auth: tuple[str, str] | None = None,
+    webhook_secret: str | None = None,
 ) -> Backend:
     """The service on fakes."""
     detector = detector or FakeDetector()
@@ -63,8 +65,10 @@ def make_backend(
         detector=detector,
         predict=Predict(detector, images or FakeImages(), database, limits or PredictLimits()),
         unit_of_work=database,
+        corrections=CorrectionsService(database),
         model_state=lambda: "ready",
         basic_auth=basic_auth,
+        webhook_secret=webhook_secret,
     )
 
 

@@ -27,7 +27,7 @@ def command(project: str, url: str | None, replace: bool, as_json: bool) -> None
     from integrations.label_studio.connect import Backend, connect
 
     settings = Settings.from_env()
-    backend = Backend(url or _own_address(settings), settings.basic_auth)
+    backend = Backend(url or _own_address(settings), settings.basic_auth, settings.webhook_secret)
     with label_studio_api(settings.label_studio_url, settings.label_studio_token) as api:
         connection = connect(api, find_project(api, project), backend, replace=replace)
     if as_json:

@@ -31,17 +31,38 @@ def upgrade() -> None:
 
 
 @command.command()
-def check() -> None:
-    """Tell whether the database is of the newest schema; exit code 1 where it is not.
+@click.option("--repair", is_flag=True, help="Write the verdicts again that differ.")
+def check(repair: bool) -> None:
+    """Tell whether the database is of the newest schema, and whether what is in it holds together.
+
+    Counts the events that wait or could not be applied, and derives all verdicts again to compare them with the
+    stored ones. Exit code 1 where something is wrong.
 
     \b
     Example:
       glip-label db check
     """
+    from functools import partial
+
     from backend.db.engine import open_engine
     from backend.db.schema import check as check_schema
     from backend.db.schema import shown
+    from backend.db.unit_of_work import SqlUnitOfWork
+    from backend.errors import StorageError
+    from backend.services.corrections import CorrectionsService, check_verdicts
     from backend.settings import Settings
 
     engine = open_engine(Settings.from_env().database_url)
     click.echo(f"{shown(engine)}: schema {check_schema(engine)}, up to date")
+    unit_of_work = partial(SqlUnitOfWork, engine)
+    counts, failures = CorrectionsService(unit_of_work).inbox()
+    click.echo(f"events: {counts.applied} applied, {counts.waiting} waiting, {counts.failed} failed")
+    for failure in failures:
+        click.echo(f"  {failure.entry} {failure.action} of project {failure.project_id}: {failure.error}")
+    checked, stale = check_verdicts(unit_of_work, repair=repair)
+    click.echo(f"verdicts: of {checked} annotation versions, {stale} differ" + (" and were written again" * repair))
+    problems = [f"{counts.failed} events failed: see above, then `glip-label worker --retry`"] if counts.failed else []
+    if stale and not repair:
+        problems.append(f"the verdicts on {stale} annotation versions are stale: run `glip-label db check --repair`")
+    if problems:
+        raise StorageError("; ".join(problems))

@@ -5,7 +5,7 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
 
 import click
 
@@ -21,7 +21,8 @@ log = logging.getLogger("glip_label.serve")
 @click.option("--host", help="Address to listen on; 0.0.0.0 for all.  [default: GLIP_LABEL_HOST or 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: GLIP_LABEL_PORT or 9090]")
 @click.option("--model", help="Model by name, or its folder.  [default: GLIP_LABEL_MODEL or glip-nano]")
-def command(host: str | None, port: int | None, model: str | None) -> None:
+@click.option("--worker/--no-worker", default=True, help="Also apply the events that come in.  [default: worker]")
+def command(host: str | None, port: int | None, model: str | None, worker: bool) -> None:
     """Run the service that Label Studio asks for predictions.
 
     Set GLIP_LABEL_LABEL_STUDIO_URL and GLIP_LABEL_LABEL_STUDIO_TOKEN so that it can get the tasks' images.
@@ -32,7 +33,7 @@ def command(host: str | None, port: int | None, model: str | None) -> None:
     """
     from waitress import create_server
 
-    from backend.bootstrap import build_backend, build_detector
+    from backend.bootstrap import build_backend, build_detector, build_worker
     from backend.settings import Settings
     from backend.web.app import MAX_BODY, create_app
 
@@ -65,7 +66,16 @@ def command(host: str | None, port: int | None, model: str | None) -> None:
     click.echo(f"glip-label serves {version} on http://{settings.host}:{server.effective_port}")
     if backend.model_remark is not None:
         click.echo(backend.model_remark)
-    server.run()
+    stop = Event()
+    thread = Thread(target=build_worker(settings, backend.unit_of_work).run, args=(stop,), name="worker")
+    if worker:
+        thread.start()
+    try:
+        server.run()
+    finally:
+        stop.set()
+        if worker:
+            thread.join()
 
 
 def _warm_up(load: Callable[[], None]) -> None:

@@ -1,12 +1,17 @@
 """Opening the database: SQLite (a file, write-ahead log) or PostgreSQL."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from backend.errors import StorageError
+from backend.errors import StorageError, ValueRefusedError
+
+_READS_ONLY = "glip_label_reads_only"
 
 
 def open_engine(url: str) -> Engine:
@@ -36,9 +41,29 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """Give a connection that reads the database as it is now, however long it takes; writers need not wait.
+
+    Raises:
+        StorageError: instead of any SQLAlchemy error inside the block.
+    """
+    options: dict[str, Any] = {_READS_ONLY: True}
+    if engine.dialect.name == "postgresql":
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    try:
+        with engine.execution_options(**options).connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise storage_error(engine, error) from error
+
+
 def storage_error(engine: Engine, error: SQLAlchemyError) -> StorageError:
     """Say in one line what the database refused; statements and parameters stay out of it."""
-    return StorageError(f"the database {engine.url.render_as_string(hide_password=True)} failed: {_first_line(error)}")
+    name = engine.url.render_as_string(hide_password=True)
+    if isinstance(error, (DataError, IntegrityError)):
+        return ValueRefusedError(f"the database {name} refused a value: {_first_line(error)}")
+    return StorageError(f"the database {name} failed: {_first_line(error)}")
 
 
 def _first_line(error: SQLAlchemyError) -> str:
@@ -61,5 +86,6 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and then writes fails at once where another wrote in between; one that takes the
-    # write lock first waits its turn. Ours last milliseconds.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # write lock first waits its turn. Ours last milliseconds; those that only read keep nobody waiting.
+    reads = connection.get_execution_options().get(_READS_ONLY)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

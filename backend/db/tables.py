@@ -1,14 +1,34 @@
-"""The tables, typed. Boxes are in pixels of the upright image."""
+"""The tables, typed. Predicted boxes are in pixels of the upright image, annotated ones in percent as they were given.
+
+Ids of Label Studio are unique within one of its installations only, so tasks and annotations hang on a project's
+``uid``. All moments are UTC.
+"""
 
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from sqlalchemy import DateTime, Double, ForeignKey, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, DateTime, Dialect, Double, ForeignKey, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment with its time zone, kept as UTC; SQLite forgets the zone, so it is put back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
@@ -22,16 +42,156 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar = {float: Double}
+    type_annotation_map: ClassVar = {float: Double, datetime: Moment, str: Text}
 
 
 class ProjectRow(Base):
-    """A Label Studio project: ``uid`` is ``ID.CREATED`` as Label Studio sends it, unique over its installations."""
+    """A Label Studio project: ``uid`` is ``ID.CREATED`` as Label Studio sends it, unique over its installations.
+
+    ``updated_at`` is Label Studio's time of what the title and the labelling config say; None before anything was said.
+    """
 
     __tablename__ = "projects"
 
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
     score_threshold: Mapped[float | None]
+    label_studio_id: Mapped[int] = mapped_column(BigInteger, index=True)
+    title: Mapped[str]
+    label_config: Mapped[str | None]
+    updated_at: Mapped[datetime | None]
+
+
+class LabelRow(Base):
+    """A label's name that was seen in a project; its number, from 1, stays with it for ever."""
+
+    __tablename__ = "labels"
+    __table_args__ = (UniqueConstraint("project_uid", "name"),)
+
+    project_uid: Mapped[str] = mapped_column(ForeignKey("projects.uid", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str]
+
+
+class TaskRow(Base):
+    """A task, also one of which only the deletion is known."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (UniqueConstraint("project_uid", "label_studio_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_uid: Mapped[str] = mapped_column(ForeignKey("projects.uid", ondelete="CASCADE"))
+    label_studio_id: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[datetime | None]
+    deleted: Mapped[bool]
+    images: Mapped[list["ImageRow"]] = relationship(
+        order_by="ImageRow.data_key", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class ImageRow(Base):
+    """A picture that a task's data refers to, under its key; size (upright) and hash once it was looked at."""
+
+    __tablename__ = "images"
+
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    data_key: Mapped[str] = mapped_column(primary_key=True)
+    reference: Mapped[str]
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    sha256: Mapped[str | None] = mapped_column(String(64))
+
+
+class AnnotationRow(Base):
+    """An annotation, also one of which only the deletion is known; what it says is in its versions."""
+
+    __tablename__ = "annotations"
+    __table_args__ = (UniqueConstraint("project_uid", "label_studio_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_uid: Mapped[str] = mapped_column(ForeignKey("projects.uid", ondelete="CASCADE"))
+    label_studio_id: Mapped[int] = mapped_column(BigInteger)
+    deleted: Mapped[bool]
+
+
+class AnnotationVersionRow(Base):
+    """An annotation as it stood at ``updated_at``; the newest is the current one, none is thrown away."""
+
+    __tablename__ = "annotation_versions"
+    __table_args__ = (UniqueConstraint("annotation_id", "updated_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotations.id", ondelete="CASCADE"))
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    annotator: Mapped[int | None] = mapped_column(BigInteger)
+    cancelled: Mapped[bool]
+    ground_truth: Mapped[bool]
+    lead_time: Mapped[float | None]
+    parent_prediction: Mapped[int | None] = mapped_column(BigInteger)
+    regions: Mapped[list["AnnotationRegionRow"]] = relationship(
+        order_by="AnnotationRegionRow.position", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class AnnotationRegionRow(Base):
+    """One rectangle of an annotation's version, in percent of the upright image; ``labels`` is a JSON list."""
+
+    __tablename__ = "annotation_regions"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("annotation_versions.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    region_id: Mapped[str]
+    image: Mapped[str]
+    labels: Mapped[str]
+    x: Mapped[float]
+    y: Mapped[float]
+    width: Mapped[float]
+    height: Mapped[float]
+    rotation: Mapped[float]
+    image_width: Mapped[int | None]
+    image_height: Mapped[int | None]
+    origin: Mapped[str | None]
+    prediction: Mapped[str | None]
+    score: Mapped[float | None]
+
+
+class VerdictRow(Base):
+    """What became of one emitted or final region; derived from an annotation's version and the predictions."""
+
+    __tablename__ = "verdicts"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("annotation_versions.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(16))
+    emitted_region: Mapped[str | None]
+    final_region: Mapped[str | None]
+    label_before: Mapped[str | None]
+    label_after: Mapped[str | None]
+    iou: Mapped[float | None]
+    dx1: Mapped[float | None]
+    dy1: Mapped[float | None]
+    dx2: Mapped[float | None]
+    dy2: Mapped[float | None]
+    model_version: Mapped[str | None]
+    prompt: Mapped[str | None]
+    score: Mapped[float | None]
+    annotator: Mapped[int | None] = mapped_column(BigInteger)
+    lead_time: Mapped[float | None]
+
+
+class InboxRow(Base):
+    """A fact as it was told, reduced to what is needed; waits until ``applied_at`` or ``error`` is set."""
+
+    __tablename__ = "inbox"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(default=_now)
+    action: Mapped[str] = mapped_column(String(64))
+    project_id: Mapped[int | None] = mapped_column(BigInteger)
+    payload: Mapped[str]
+    applied_at: Mapped[datetime | None] = mapped_column(index=True)
+    error: Mapped[str | None]
 
 
 class PredictionRow(Base):
@@ -47,7 +207,7 @@ class PredictionRow(Base):
     query_key: Mapped[str] = mapped_column(String(64))
     width: Mapped[int]
     height: Mapped[int]
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    created_at: Mapped[datetime] = mapped_column(default=_now)
     regions: Mapped[list["PredictionRegionRow"]] = relationship(
         order_by="PredictionRegionRow.position", cascade="all, delete-orphan", lazy="selectin"
     )
@@ -61,10 +221,30 @@ class PredictionRegionRow(Base):
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
     prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), index=True)
     position: Mapped[int]
-    label: Mapped[str] = mapped_column(Text)
-    prompt: Mapped[str] = mapped_column(Text)
+    label: Mapped[str]
+    prompt: Mapped[str]
     score: Mapped[float]
     x1: Mapped[float]
     y1: Mapped[float]
     x2: Mapped[float]
     y2: Mapped[float]
+
+
+class ImportedImageRow(Base):
+    """What an imported data set said of a task's image, beyond the image itself."""
+
+    __tablename__ = "imported_images"
+
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    file_name: Mapped[str]
+    original_task: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ImportedRegionRow(Base):
+    """Where an imported region came from, as its data set told; ``provenance`` is a JSON object."""
+
+    __tablename__ = "imported_regions"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("annotation_versions.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    provenance: Mapped[str]

@@ -1,14 +1,20 @@
 """One transaction over the stores, on SQLAlchemy."""
 
-from sqlalchemy import Engine, select
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import Engine, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from backend.db.corrections import SqlCorrections
 from backend.db.engine import storage_error
-from backend.db.tables import PredictionRegionRow, PredictionRow, ProjectRow
+from backend.db.inbox import SqlInbox
+from backend.db.projects import SqlProjects
+from backend.db.tables import PredictionRegionRow, PredictionRow
 from backend.domain.geometry import Box
 from backend.domain.records import Prediction, Proposal, Region
-from backend.ports import Predictions, Projects
+from backend.ports import Corrections, Inbox, Predictions, Projects
 
 
 class SqlPredictions:
@@ -44,19 +50,19 @@ class SqlPredictions:
             if self.find(project_id, prediction.task_id, prediction.model_version, query_key) is None:
                 raise
 
-
-class SqlProjects:
-    """``ports.Projects`` in tables."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def score_threshold(self, project: str) -> float | None:
-        row = self._session.get(ProjectRow, project)
-        return None if row is None else row.score_threshold
-
-    def set_score_threshold(self, project: str, value: float | None) -> None:
-        self._session.merge(ProjectRow(uid=project, score_threshold=value))
+    def of_task(
+        self, project_id: int, task_id: int, until: datetime, named: Collection[str] = ()
+    ) -> Sequence[Prediction]:
+        rows = self._session.scalars(
+            select(PredictionRow)
+            .where(
+                PredictionRow.project_id == project_id,
+                PredictionRow.task_id == task_id,
+                or_(PredictionRow.created_at <= until, PredictionRow.id.in_(named)),
+            )
+            .order_by(PredictionRow.created_at, PredictionRow.id)
+        )
+        return [_record(row) for row in rows]
 
 
 class SqlUnitOfWork:
@@ -68,6 +74,8 @@ class SqlUnitOfWork:
 
     predictions: Predictions
     projects: Projects
+    corrections: Corrections
+    inbox: Inbox
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -76,6 +84,8 @@ class SqlUnitOfWork:
         self._session = Session(self._engine)
         self.predictions = SqlPredictions(self._session)
         self.projects = SqlProjects(self._session)
+        self.corrections = SqlCorrections(self._session)
+        self.inbox = SqlInbox(self._session)
         return self
 
     def __exit__(self, *exc_info: object) -> None:

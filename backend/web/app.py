@@ -14,6 +14,7 @@ from backend.bootstrap import Backend
 from backend.errors import GlipLabelError
 from backend.web.label_studio import label_studio_routes
 from backend.web.lines import one_line
+from integrations.label_studio.events import SECRET_HEADER
 
 MAX_BODY = 64_000_000
 
@@ -32,8 +33,10 @@ def create_app(backend: Backend) -> Flask:
         g.begun = perf_counter()
         g.request_id = uuid4().hex[:12]
         g.facts = {}
-        if backend.basic_auth is None or _is_authorized(backend.basic_auth):
+        if _may_come_in(backend):
             return None
+        if backend.basic_auth is None:
+            return _failure(401, f"events must carry the header {SECRET_HEADER}: run `glip-label connect` again")
         response = _failure(401, "this service asks for its user name and password (basic auth)")
         response.headers["WWW-Authenticate"] = 'Basic realm="glip-label"'
         return response
@@ -71,6 +74,15 @@ def _failure(status: int, message: str) -> Response:
     response = jsonify({"error": one_line(message), "request_id": g.request_id})
     response.status_code = status
     return response
+
+
+def _may_come_in(backend: Backend) -> bool:
+    if backend.webhook_secret is not None and request.path == "/webhook":
+        given = request.headers.get(SECRET_HEADER, "")
+        if hmac.compare_digest(given.encode(), backend.webhook_secret.encode()):
+            return True
+        return backend.basic_auth is not None and _is_authorized(backend.basic_auth)
+    return backend.basic_auth is None or _is_authorized(backend.basic_auth)
 
 
 def _is_authorized(expected: tuple[str, str]) -> bool:

@@ -2,26 +2,29 @@
 
 ``/health`` any JSON with status 2xx. ``/setup`` must answer within 3 seconds, so it loads nothing. ``/predict`` one
 result per task, in order; a task without the key ``result`` is left alone and asked for again. ``/webhook`` events
-are delivered once and the answer is ignored.
+are delivered once, a person waits for the answer, and it is ignored: they are only kept here, a worker applies them.
 """
 
 import json
 import logging
-import re
 from collections import deque
 from collections.abc import Sequence
 
 from flask import Blueprint, Response, g, jsonify, request
 
 from backend.bootstrap import Backend
+from backend.domain.facts import Fact, ProjectState
 from backend.domain.records import Prediction, Query
 from backend.errors import GlipLabelError, ModelError, UsageError
+from backend.services.corrections import apply_fact
 from backend.services.predict import Ask
 from backend.web.lines import one_line
+from integrations.label_studio.events import label_names, parse_event
 from integrations.label_studio.interactive import read_prompt
 from integrations.label_studio.labels import ImageTarget, parse_labeling_config
 from integrations.label_studio.payloads import (
     PredictRequest,
+    SetupRequest,
     TaskPayload,
     failure_to_json,
     parse_predict,
@@ -50,10 +53,7 @@ def label_studio_routes(backend: Backend) -> Blueprint:
         version = backend.detector.version
         g.facts |= {"project": asked.project, "version": version}
         if asked.project is not None:
-            with backend.unit_of_work() as unit:
-                if unit.projects.score_threshold(asked.project) != asked.score_threshold:
-                    unit.projects.set_score_threshold(asked.project, asked.score_threshold)
-                    unit.commit()
+            _remember(backend, asked.project, asked)
         return jsonify({"model_version": version})
 
     @routes.get("/versions")
@@ -81,15 +81,32 @@ def label_studio_routes(backend: Backend) -> Blueprint:
     @routes.post("/webhook")
     def webhook() -> tuple[Response, int]:
         body = _body()
-        action = body.get("action") if isinstance(body, dict) else None
-        if not isinstance(action, str) or not re.fullmatch("[A-Z_]{1,50}", action):
-            raise UsageError("'action' must name the event")
-        g.facts["action"] = action
-        if action == "START_TRAINING":  # a person waits for this one: say what is so
+        if isinstance(body, dict) and body.get("action") == "START_TRAINING":
+            g.facts["action"] = "START_TRAINING"  # a person waits for this one: say what is so
             return jsonify({"error": "this version does not train", "request_id": g.request_id}), 501
-        return jsonify({"status": "ignored"}), 200
+        event = parse_event(body)
+        g.facts["action"] = event.action
+        if event.fact.project is not None:
+            g.facts["project"] = event.fact.project.id
+        backend.corrections.receive(event.action, event.fact)
+        return jsonify({"status": "kept" if event.known else "noted"}), 200
 
     return routes
+
+
+def _remember(backend: Backend, project: str, asked: SetupRequest) -> None:
+    """Keep a project's threshold, and its labels in the order of its labelling config; writes only what is new."""
+    names = label_names(asked.label_config)
+    with backend.unit_of_work() as unit:
+        changed = unit.projects.score_threshold(project) != asked.score_threshold
+        if changed:
+            unit.projects.set_score_threshold(project, asked.score_threshold)
+        if not set(names) <= set(unit.projects.labels(project)):
+            told = ProjectState(project, int(project.partition(".")[0]), label_config=asked.label_config, labels=names)
+            apply_fact(unit, Fact(told))
+            changed = True
+        if changed:
+            unit.commit()
 
 
 def _model_facts(backend: Backend) -> dict[str, object]:

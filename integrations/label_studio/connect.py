@@ -8,7 +8,7 @@ predictions' *version*.
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from label_studio_sdk import LabelStudio
@@ -16,14 +16,19 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.types import MlBackend
 
 from backend.errors import LabelStudioError
+from integrations.label_studio.events import SECRET_HEADER
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The service as Label Studio reaches it; ``basic_auth`` is (user, password) where it asks for one."""
+    """The service as Label Studio reaches it.
+
+    ``basic_auth`` is (user, password) where it asks for one; ``webhook_secret`` is what its events must carry.
+    """
 
     url: str
     basic_auth: tuple[str, str] | None = None
+    webhook_secret: str | None = field(default=None, repr=False)
 
     @property
     def webhook_url(self) -> str:
@@ -32,9 +37,12 @@ class Backend:
     @property
     def webhook_headers(self) -> dict[str, str]:
         """Label Studio sends events without the row's credentials: they must stand on the webhook itself."""
-        if self.basic_auth is None:
-            return {}
-        return {"Authorization": "Basic " + base64.b64encode(":".join(self.basic_auth).encode()).decode()}
+        headers = {}
+        if self.basic_auth is not None:
+            headers["Authorization"] = "Basic " + base64.b64encode(":".join(self.basic_auth).encode()).decode()
+        if self.webhook_secret is not None:
+            headers[SECRET_HEADER] = self.webhook_secret
+        return headers
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class SetupRequest:
 
     project: str | None
     score_threshold: float | None
+    label_config: str
 
 
 def parse_predict(body: object) -> PredictRequest:
@@ -96,7 +97,12 @@ def parse_setup(body: object) -> SetupRequest:
     threshold = _mapping(extra or {}, "'extra_params'").get("threshold")
     if threshold is not None and not (_is_number(threshold) and 0 <= float(str(threshold)) <= 1):
         raise UsageError("'threshold' in 'extra_params' must be a number from 0 to 1")
-    return SetupRequest(_project(fields.get("project")), None if threshold is None else float(str(threshold)))
+    schema = fields.get("schema")
+    return SetupRequest(
+        project=_project(fields.get("project")),
+        score_threshold=None if threshold is None else float(str(threshold)),
+        label_config=schema if isinstance(schema, str) else "",
+    )
 
 
 def prediction_to_json(parts: Sequence[tuple[ImageTarget, Prediction]], version: str) -> Json:

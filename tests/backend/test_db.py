@@ -36,11 +36,11 @@ def make_prediction(identity: str = "p1", task_id: int = 1, regions: int = 2) ->
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "glip.sqlite3"
+    return tmp_path / "glip.sqlite3"
 
 
 @pytest.fixture
-def engine(file: Path) -> Iterator[Engine]:
+def sqlite(file: Path) -> Iterator[Engine]:
     engine = open_engine(f"sqlite:///{file}")
     yield engine
     engine.dispose()
@@ -134,17 +134,17 @@ def test_a_projects_threshold_is_kept_changed_and_taken_back(engine: Engine) -> 
             assert unit.projects.score_threshold("8.1") is None
 
 
-def test_sqlite_writes_ahead(engine: Engine, file: Path) -> None:
-    upgrade(engine)
-    with engine.connect() as connection:
+def test_sqlite_writes_ahead(sqlite: Engine) -> None:
+    upgrade(sqlite)
+    with sqlite.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
-    assert inspect(engine).has_table("predictions")
+    assert inspect(sqlite).has_table("predictions")
 
 
-def test_a_read_only_database_is_said_in_one_line(engine: Engine) -> None:
-    upgrade(engine)
-    engine.dispose()
-    read_only = open_engine(f"sqlite:///file:{engine.url.database}?mode=ro&uri=true")
+def test_a_read_only_database_is_said_in_one_line(sqlite: Engine) -> None:
+    upgrade(sqlite)
+    sqlite.dispose()
+    read_only = open_engine(f"sqlite:///file:{sqlite.url.database}?mode=ro&uri=true")
     with pytest.raises(StorageError, match="readonly") as refused:
         store(read_only, make_prediction())
     assert "\n" not in str(refused.value)
@@ -153,7 +153,6 @@ def test_a_read_only_database_is_said_in_one_line(engine: Engine) -> None:
 
 
 def test_a_file_that_is_no_database_is_said_in_one_line(file: Path) -> None:
-    file.parent.mkdir()
     file.write_bytes(b"not a database" * 100)
     engine = open_engine(f"sqlite:///{file}")
     with pytest.raises(StorageError, match="not a database"):

@@ -275,13 +275,6 @@ def test_basic_auth_guards_every_route() -> None:
     assert service.post("/predict", json=make_body("/a.png")).status_code == 401
 
 
-def test_events_are_acknowledged_as_ignored_and_training_is_refused() -> None:
-    service = client()
-    assert service.post("/webhook", json={"action": "ANNOTATION_CREATED"}).get_json() == {"status": "ignored"}
-    assert service.post("/webhook", json={"action": "START_TRAINING"}).status_code == 501
-    assert service.post("/webhook", json={"action": "<b>"}).status_code == 400
-
-
 def test_no_token_or_body_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     service = client()

@@ -94,6 +94,19 @@ def test_a_served_model_answers_label_studio_stores_and_stops_on_sigterm(model: 
     assert label_studio.paths.count("/data/upload/1/a.png") == 1
 
 
+def test_a_served_model_applies_the_events_that_come_in(model: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, MODEL=model, WEBHOOK_SECRET="s3cret") as (url, process):
+        event = Request(f"{url}/webhook", json.dumps(recorded("webhook_annotations_created_bulk")["json"]).encode())
+        event.add_header("X-Glip-Label-Secret", "s3cret")
+        with urlopen(event, timeout=30) as answer:
+            assert answer.status == 200
+        assert process.stdout is not None
+        assert any("inbox entry=1 applied" in line for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=START_SECONDS)
+        assert process.returncode == 0
+
+
 def test_a_port_in_use_is_said_in_one_line(model: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

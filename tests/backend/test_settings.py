@@ -35,7 +35,7 @@ def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    variables = ("LABEL_STUDIO_TOKEN", "DATABASE_URL", "BASIC_AUTH_USER", "BASIC_AUTH_PASSWORD")
+    variables = ("LABEL_STUDIO_TOKEN", "DATABASE_URL", "BASIC_AUTH_USER", "BASIC_AUTH_PASSWORD", "WEBHOOK_SECRET")
     assert "s3cret" not in repr(Settings.from_env({f"GLIP_LABEL_{name}": "s3cret" for name in variables}))
 
 
@@ -49,6 +49,9 @@ def test_secrets_are_not_shown() -> None:
         ("SCORE_THRESHOLD", "-0.1"),
         ("LABEL_STUDIO_URL", "localhost:8080"),
         ("BASIC_AUTH_USER", "me"),
+        ("WEBHOOK_SECRET", "two words"),
+        ("SYNC_MINUTES", "-1"),
+        ("WEBHOOK_SECRET", "line\n"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: str) -> None:

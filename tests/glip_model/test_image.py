@@ -22,6 +22,7 @@ from glip_model.image import (
     read_image,
     resized_size,
     to_pixel_values,
+    upright_size,
 )
 from tests.golden.cases import read_json
 from tests.golden.refinit import reference_image
@@ -71,6 +72,20 @@ def test_exif_orientation_is_applied(orientation: int, left: str, top: str) -> N
     assert decoded.shape[:2] == ((20, 30) if left else (30, 20))
     edge = decoded[:, 0] if left else decoded[0]
     assert (edge[:, channel[left or top]] == 250).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "MPO"])
+def test_the_size_without_decoding_is_that_of_the_decoded_picture(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(stripes()), kind, exif=exif)
+    assert upright_size(data, "a picture") == decode_image(data, "a picture").shape[:2]
+
+
+def test_the_size_of_what_is_no_picture_is_refused() -> None:
+    with pytest.raises(ImageDecodeError, match="a picture: not an image of a known format"):
+        upright_size(b"nothing", "a picture")
 
 
 def test_broken_exif_does_not_spoil_the_pixels() -> None:

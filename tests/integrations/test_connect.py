@@ -113,6 +113,17 @@ def test_basic_auth_stands_on_the_webhook_too() -> None:
     assert hook["headers"] == {"Authorization": "Basic dXNlcjpzZWNyZXQ="}
 
 
+def test_a_secret_stands_on_the_webhook_only() -> None:
+    label_studio = InMemoryLabelStudio()
+
+    connect(label_studio.client(), 1, Backend(URL, webhook_secret="s3cret"))
+
+    (row,), (hook,) = label_studio.backends.values(), label_studio.webhooks.values()
+    assert row["auth_method"] == "NONE"
+    assert hook["headers"] == {"X-Glip-Label-Secret": "s3cret"}
+    assert "s3cret" not in repr(Backend(URL, webhook_secret="s3cret"))
+
+
 def test_a_missing_webhook_is_made_and_doubled_ones_are_removed() -> None:
     without, doubled = InMemoryLabelStudio(), InMemoryLabelStudio()
     without.add_backend(URL)

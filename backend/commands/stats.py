@@ -1,0 +1,85 @@
+"""``glip-label stats``: what people changed in a project's proposals."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from backend.analysis.acceptance import Acceptance, AcceptanceTable
+    from backend.analysis.intervals import Rate
+
+RATES = ("acceptance", "edit", "relabel", "deletion", "miss", "precision", "recall")
+
+
+@click.command(short_help="What people changed: acceptance, edit, deletion and miss rates.")
+@click.option("--project", required=True, help="Name or id of the Label Studio project.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(project: str, as_json: bool) -> None:
+    """Count what people accepted, moved, relabelled, deleted and added, per label and model version.
+
+    Acceptance, edit (moved), relabel and deletion rates and precision (accepted or moved) are of the regions shown;
+    miss rate (added) and recall are of the regions that people left. Rates are percentages with 95 % intervals.
+
+    \b
+    Example:
+      glip-label stats --project "street scenes"
+    """
+    from backend.bootstrap import open_database
+    from backend.services.stats import project_stats
+    from backend.settings import Settings
+
+    table = project_stats(open_database(Settings.from_env()), project)
+    click.echo(json.dumps(table.to_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(table)))
+
+
+def lines(table: "AcceptanceTable") -> Iterator[str]:
+    """Lay the table out for people: counts, then rates in percent, then what was moved and how long it took."""
+    if not table.annotations:
+        yield "no verdicts yet: none of the annotations that are known answers a prediction or adds a region"
+        return
+    rows = [*table.rows, *table.totals]
+    names = [(_label(row), row.model_version or "(none)") for row in rows]
+    counts = ("shown", "accepted", "moved", "relabelled", "deleted", "added")
+    yield from _aligned(counts, names, [[str(getattr(row, name)) for name in counts] for row in rows])
+    yield ""
+    yield from _aligned(
+        [f"{name} %" for name in RATES], names, [[_rate(row.rates[name]) for name in RATES] for row in rows]
+    )
+    yield ""
+    header = ("IoU moved", "left px", "top px", "right px", "bottom px", "s", "s p90")
+    yield from _aligned(header, names, [_medians(row) for row in rows])
+    yield ""
+    yield f"Annotations: {table.annotations}. Overlap and edges: medians of the moved. s: seconds per verdict, median."
+
+
+def _medians(row: "Acceptance") -> list[str]:
+    edges = row.median_offsets
+    offsets = [f"{edge:+.1f}" for edge in (edges.left, edges.top, edges.right, edges.bottom)] if edges else ["-"] * 4
+    seconds = ["-" if each is None else f"{each:.1f}" for each in (row.median_seconds, row.p90_seconds)]
+    return ["-" if row.median_iou is None else f"{row.median_iou:.3f}", *offsets, *seconds]
+
+
+def _label(row: "Acceptance") -> str:
+    if row.label is None:
+        return "(all)"
+    return (row.label if row.label.isprintable() else repr(row.label)) or "(no label)"
+
+
+def _rate(rate: "Rate") -> str:
+    if rate.share is None:
+        return "-"
+    low, high = rate.interval
+    return f"{100 * rate.share:.0f} ({100 * low:.0f}-{100 * high:.0f})"
+
+
+def _aligned(header: Sequence[str], names: Sequence[tuple[str, str]], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    table = [("label", "model version", *header), *((*name, *row) for name, row in zip(names, cells, strict=True))]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cell_widths = zip(row, widths, strict=True)
+        aligned = [
+            f"{cell:<{width}}" if index < 2 else f"{cell:>{width}}" for index, (cell, width) in enumerate(cell_widths)
+        ]
+        yield "  ".join(aligned)

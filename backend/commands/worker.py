@@ -1,0 +1,41 @@
+"""``glip-label worker``: apply the events that came in."""
+
+import logging
+import signal
+from threading import Event
+
+import click
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Apply what waits, then end.")
+@click.option("--retry", is_flag=True, help="First let events wait again that could not be applied.")
+def command(once: bool, retry: bool) -> None:
+    """Apply the events that came in, until Ctrl-C.
+
+    `glip-label serve` does the same beside answering; this is for a machine of its own, or after serving with
+    --no-worker. Any number may run at once.
+
+    \b
+    Example:
+      glip-label worker
+    """
+    from backend.bootstrap import build_worker, open_database
+    from backend.services.corrections import CorrectionsService
+    from backend.settings import Settings
+
+    settings = Settings.from_env()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    unit_of_work = open_database(settings)
+    if retry:
+        click.echo(f"{CorrectionsService(unit_of_work).retry()} events wait again")
+    worker = build_worker(settings, unit_of_work)
+    if once:
+        click.echo(f"{worker.drain()} events applied")
+        return
+    stop = Event()
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda *_: stop.set())
+    click.echo("glip-label applies events")
+    worker.run(stop)

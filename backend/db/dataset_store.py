@@ -1,0 +1,269 @@
+"""A project's images with all that was annotated on them, read page by page."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from backend.db.tables import (
+    AnnotationRegionRow,
+    AnnotationRow,
+    AnnotationVersionRow,
+    ImageRow,
+    ImportedImageRow,
+    ImportedRegionRow,
+    LabelRow,
+    PredictionRegionRow,
+    PredictionRow,
+    TaskRow,
+    VerdictRow,
+)
+from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
+from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel, Provenance
+from backend.domain.facts import ProjectState
+from backend.domain.geometry import Box
+from backend.domain.records import Prediction, Proposal, Region
+
+_PAGE = 500  # tasks
+
+_Rows = Sequence[Row[Any]]
+
+
+class SqlAnnotatedImages:
+    """``ports.AnnotatedImages`` in tables.
+
+    Args:
+        connection: of a `snapshot`.
+        project: whose images.
+        image_keys: name of each ``<Image>`` tag -> key of the task's data; empty takes every picture for an image.
+        model_version: whose predictions go along.
+
+    Attributes:
+        unplaced: regions met so far that lie on none of their task's images.
+        without_image: tasks met so far of which no image is known.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        project: ProjectState,
+        image_keys: Mapping[str, str],
+        model_version: str | None = None,
+    ) -> None:
+        self._connection = connection
+        self._project = project
+        self._tags = image_keys
+        self._model_version = model_version
+        self._keys = sorted(set(image_keys.values())) or self._keys_there()
+        self.unplaced = 0
+        self.without_image = 0
+
+    def labels(self) -> Sequence[DatasetLabel]:
+        columns = select(LabelRow.number, LabelRow.name).where(LabelRow.project_uid == self._project.uid)
+        return [DatasetLabel(row.number, row.name) for row in self._all(columns.order_by(LabelRow.number))]
+
+    def images(self) -> Iterator[AnnotatedImage]:
+        """Yield the images by their ids: their task's where tasks have one image, numbered through where several."""
+        last = -1
+        while tasks := self._tasks_after(last):
+            page = _Page(self._connection, tasks, self._project, self._model_version)
+            for task in tasks:
+                keys = [key for key in self._keys if key in page.images[task.id]]
+                self.without_image += not keys
+                annotations = page.annotations(task)
+                for key in keys:
+                    yield self._image(page, task, key, [self._on(each, key, keys) for each in annotations])
+                self.unplaced += sum(
+                    self._place(region.image, keys) is None
+                    for each in annotations
+                    for region in each.annotation.regions
+                )
+            last = tasks[-1].label_studio_id
+
+    def _image(
+        self, page: "_Page", task: Row[Any], key: str, annotations: Sequence[AttributedAnnotation]
+    ) -> AnnotatedImage:
+        stored, imported = page.images[task.id][key], page.imported.get(task.id)
+        width, height = stored.width, stored.height
+        if width is None and len(page.images[task.id]) == 1:  # else nobody knows of which image a prediction is
+            width, height = page.sizes.get(task.label_studio_id, (None, None))
+        return AnnotatedImage(
+            id=(task.label_studio_id - 1) * len(self._keys) + self._keys.index(key) + 1,
+            reference=stored.reference,
+            width=width,
+            height=height,
+            sha256=stored.sha256,
+            task_id=task.label_studio_id if imported is None else imported.original_task,
+            annotations=tuple(annotations),
+            predictions=tuple(page.predictions[task.label_studio_id]),
+            file_name=None if imported is None else imported.file_name,
+        )
+
+    def _on(self, attributed: AttributedAnnotation, key: str, keys: Sequence[str]) -> AttributedAnnotation:
+        """The part of an annotation that lies on one of its task's images."""
+        if len(keys) == 1:
+            return attributed
+        pairs = zip(attributed.annotation.regions, attributed.provenance, strict=True)
+        mine = [pair for pair in pairs if self._place(pair[0].image, keys) == key]
+        regions, provenance = tuple(pair[0] for pair in mine), tuple(pair[1] for pair in mine)
+        return AttributedAnnotation(replace(attributed.annotation, regions=regions), provenance)
+
+    def _place(self, tag: str, keys: Sequence[str]) -> str | None:
+        key = keys[0] if len(keys) == 1 else self._tags.get(tag, tag)
+        return key if key in keys else None
+
+    def _keys_there(self) -> list[str]:
+        columns = select(ImageRow.data_key).join(TaskRow, TaskRow.id == ImageRow.task_id)
+        return sorted(
+            row.data_key for row in self._all(columns.where(TaskRow.project_uid == self._project.uid).distinct())
+        )
+
+    def _tasks_after(self, last: int) -> _Rows:
+        columns = select(TaskRow.id, TaskRow.label_studio_id).where(
+            TaskRow.project_uid == self._project.uid, TaskRow.deleted.is_(False), TaskRow.label_studio_id > last
+        )
+        return self._all(columns.order_by(TaskRow.label_studio_id).limit(_PAGE))
+
+    def _all(self, query: Any) -> _Rows:
+        return self._connection.execute(query).all()
+
+
+class _Page:
+    """All rows that belong to some tasks, by what they belong to."""
+
+    def __init__(self, connection: Connection, tasks: _Rows, project: ProjectState, model_version: str | None) -> None:
+        self._connection = connection
+        self._project_id = project.id
+        ids = [task.id for task in tasks]
+        self.images: dict[int, dict[str, Row[Any]]] = defaultdict(dict)
+        for image in self._rows(ImageRow, ImageRow.task_id.in_(ids)):
+            self.images[image.task_id][image.data_key] = image
+        self.imported = {row.task_id: row for row in self._rows(ImportedImageRow, ImportedImageRow.task_id.in_(ids))}
+        self._versions = self._current_versions(ids)
+        versions = [row.id for rows in self._versions.values() for row in rows]
+        self._regions: dict[int, list[AnnotatedRegion]] = defaultdict(list)
+        ordered = (AnnotationRegionRow.version_id, AnnotationRegionRow.position)
+        for row in self._rows(AnnotationRegionRow, AnnotationRegionRow.version_id.in_(versions), *ordered):
+            self._regions[row.version_id].append(_region(row))
+        self._verdicts = {
+            (row.version_id, row.position): row for row in self._rows(VerdictRow, VerdictRow.version_id.in_(versions))
+        }
+        self._told = {
+            (row.version_id, row.position): Provenance(**json.loads(row.provenance))
+            for row in self._rows(ImportedRegionRow, ImportedRegionRow.version_id.in_(versions))
+        }
+        numbers = [task.label_studio_id for task in tasks]
+        self.sizes = self._predicted_sizes(numbers)
+        self.predictions: dict[int, list[Prediction]] = defaultdict(list)
+        if model_version is not None:
+            self._read_predictions(numbers, model_version)
+
+    def annotations(self, task: Row[Any]) -> list[AttributedAnnotation]:
+        return [self._annotation(task.label_studio_id, row) for row in self._versions[task.id]]
+
+    def _annotation(self, task_id: int, row: Row[Any]) -> AttributedAnnotation:
+        annotation = Annotation(
+            id=row.label_studio_id,
+            task_id=task_id,
+            project_id=self._project_id,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            annotator=row.annotator,
+            cancelled=row.cancelled,
+            ground_truth=row.ground_truth,
+            lead_time=row.lead_time,
+            parent_prediction=row.parent_prediction,
+            regions=tuple(self._regions[row.id]),
+        )
+        return AttributedAnnotation(
+            annotation,
+            tuple(self._provenance(annotation, (row.id, position)) for position in range(len(annotation.regions))),
+        )
+
+    def _provenance(self, annotation: Annotation, place: tuple[int, int]) -> Provenance:
+        if place in self._told:
+            return self._told[place]
+        verdict = self._verdicts.get(place)
+        if verdict is None:
+            return Provenance(annotation.task_id, annotation.id, annotation.annotator)
+        return Provenance(
+            task_id=annotation.task_id,
+            annotation_id=annotation.id,
+            annotator=annotation.annotator,
+            verdict=verdict.kind,
+            # Where a person added a box, the version is the one that missed it.
+            model_version=None if verdict.emitted_region is None else verdict.model_version,
+            prompt=verdict.prompt,
+            score=verdict.score,
+        )
+
+    def _current_versions(self, tasks: Sequence[int]) -> dict[int, list[Row[Any]]]:
+        columns = select(AnnotationVersionRow.__table__, AnnotationRow.label_studio_id).join(
+            AnnotationRow, AnnotationRow.id == AnnotationVersionRow.annotation_id
+        )
+        found = self._connection.execute(
+            columns.where(AnnotationVersionRow.task_id.in_(tasks), AnnotationRow.deleted.is_(False)).order_by(
+                AnnotationRow.label_studio_id, AnnotationVersionRow.updated_at
+            )
+        )
+        newest = {row.annotation_id: row for row in found}
+        by_task: dict[int, list[Row[Any]]] = defaultdict(list)
+        for row in newest.values():
+            by_task[row.task_id].append(row)
+        return by_task
+
+    def _predicted_sizes(self, tasks: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Upright sizes of the pictures that something was predicted for."""
+        found = self._connection.execute(
+            select(PredictionRow.task_id, PredictionRow.width, PredictionRow.height)
+            .where(PredictionRow.project_id == self._project_id, PredictionRow.task_id.in_(tasks))
+            .order_by(PredictionRow.created_at)
+        )
+        return {row.task_id: (row.width, row.height) for row in found}
+
+    def _read_predictions(self, tasks: Sequence[int], model_version: str) -> None:
+        found = self._rows(
+            PredictionRow,
+            (PredictionRow.project_id == self._project_id)
+            & PredictionRow.task_id.in_(tasks)
+            & (PredictionRow.model_version == model_version),
+            PredictionRow.created_at,
+            PredictionRow.id,
+        )
+        regions: dict[str, list[Region]] = defaultdict(list)
+        for row in self._rows(
+            PredictionRegionRow,
+            PredictionRegionRow.prediction_id.in_([row.id for row in found]),
+            PredictionRegionRow.position,
+        ):
+            proposal = Proposal(Box(row.x1, row.y1, row.x2, row.y2), row.label, row.score, row.prompt)
+            regions[row.prediction_id].append(Region(row.id, proposal))
+        for row in found:
+            prediction = Prediction(row.task_id, model_version, row.width, row.height, tuple(regions[row.id]), row.id)
+            self.predictions[row.task_id].append(prediction)
+
+    def _rows(self, table: Any, condition: Any, *order: Any) -> _Rows:
+        return self._connection.execute(select(table.__table__).where(condition).order_by(*order)).all()
+
+
+def _region(row: Row[Any]) -> AnnotatedRegion:
+    return AnnotatedRegion(
+        id=row.region_id,
+        image=row.image,
+        labels=_labels(row.labels),
+        value=PercentBox(row.x, row.y, row.width, row.height, row.rotation),
+        image_width=row.image_width,
+        image_height=row.image_height,
+        origin=row.origin,
+        prediction=row.prediction,
+        score=row.score,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _labels(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))

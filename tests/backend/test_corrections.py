@@ -1,0 +1,212 @@
+"""Facts become state: the service held to a plain reference, and what it does where a fact cannot be applied."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from backend.db.schema import upgrade
+from backend.db.unit_of_work import SqlUnitOfWork
+from backend.domain.facts import Fact, InboxCounts, ProjectState
+from backend.domain.geometry import Box
+from backend.domain.records import Prediction, Proposal, Region
+from backend.domain.verdicts import VerdictKind
+from backend.errors import StorageError, ValueRefusedError
+from backend.ports import UnitOfWork
+from backend.services.corrections import (
+    CorrectionsService,
+    apply_fact,
+    check_verdicts,
+    current_verdicts,
+)
+from tests.facts import (
+    PROJECT,
+    TASK_IDS,
+    UID,
+    State,
+    annotated,
+    deleted,
+    facts,
+    make_annotation,
+    make_region,
+    reference_fold,
+    state_of,
+    task_deleted,
+)
+from tests.fakes import FakeDatabase
+
+UnitsOfWork = Callable[[], UnitOfWork]
+
+
+def applied(unit_of_work: UnitsOfWork, told: Sequence[Fact]) -> State:
+    """Send facts through the inbox, one after the other, and read what came of them."""
+    service = CorrectionsService(unit_of_work)
+    for fact in told:
+        service.receive("ANY", fact)
+    for entry in service.waiting(len(told)):
+        assert service.apply(entry)
+    with unit_of_work() as unit:
+        return state_of(unit, TASK_IDS)
+
+
+@given(st.lists(facts, max_size=12), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_facts_in_any_order_and_any_number_make_the_state_of_a_plain_fold(told: list[Fact], random: Random) -> None:
+    expected = reference_fold(told)
+    shuffled = [*told, *random.sample(told, len(told) // 2)]
+    random.shuffle(shuffled)
+    assert applied(FakeDatabase(), shuffled) == expected
+
+
+@given(st.permutations([("cat", 9), ("cat", None), ("dog", None), ("dog", 4)]))
+@settings(deadline=None)
+def test_facts_that_disagree_about_one_moment_are_settled(order: list[tuple[str, int | None]]) -> None:
+    versions = [
+        replace(make_annotation(1, 5, make_region(label=label)), parent_prediction=parent) for label, parent in order
+    ]
+    state = applied(FakeDatabase(), [annotated(version) for version in versions])
+    assert [(each.regions[0].labels, each.parent_prediction) for each in state.versions] == [(("cat",), 9)]
+
+
+@given(st.lists(facts, max_size=8), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_real_databases_come_to_the_same_state(engine: Engine, told: list[Fact], random: Random) -> None:
+    upgrade(engine)
+    expected = reference_fold(told)
+    shuffled = [*told, *random.sample(told, len(told) // 2)]
+    random.shuffle(shuffled)
+    try:
+        assert applied(lambda: SqlUnitOfWork(engine), shuffled) == expected
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM projects")
+
+
+def test_labels_keep_their_numbers_when_the_labelling_config_changes() -> None:
+    database = FakeDatabase()
+    config = ProjectState(UID, 7, "boats", None, "<View/>", ("cat", "dog"))
+    drawn = annotated(make_annotation(1, 1, make_region(label="Ω")))
+    for fact in (Fact(config), Fact(replace(config, labels=("ship", "dog"))), drawn):
+        with database() as unit:
+            apply_fact(unit, fact)
+            unit.commit()
+    with database() as unit:
+        assert unit.projects.labels(UID) == ("cat", "dog", "ship", "Ω")
+
+
+def test_a_deletion_that_comes_first_holds() -> None:
+    told = [deleted(1), task_deleted(2), annotated(make_annotation(1, 5)), annotated(make_annotation(2, 5, task_id=2))]
+    state = applied(FakeDatabase(), told)
+    assert len(state.versions) == 2
+    assert state.current == ()
+
+
+def test_a_fact_is_applied_once_whoever_tries() -> None:
+    service = CorrectionsService(FakeDatabase())
+    service.receive("ANNOTATION_CREATED", annotated(make_annotation()))
+    (entry,) = service.waiting()
+    assert [service.apply(entry), service.apply(entry)] == [True, False]
+    assert service.waiting() == []
+    assert service.inbox()[0] == InboxCounts(waiting=0, failed=0, applied=1)
+
+
+def test_a_fact_that_cannot_be_applied_waits_with_its_reason_and_may_be_tried_again() -> None:
+    database = FakeDatabase()
+    service = CorrectionsService(database)
+    with database() as unit:
+        unit.inbox.add("ANNOTATION_CREATED", 7, "nonsense")
+        unit.commit()
+    service.receive("ANNOTATION_CREATED", replace(annotated(make_annotation()), project=None))
+    service.receive("ANNOTATION_CREATED", annotated(make_annotation()))
+    broken, nameless, good = service.waiting()
+    for entry in (broken, nameless):
+        with pytest.raises(ValueError, match=r".+"):
+            service.apply(entry)
+        service.fail(entry, "no fact\n" * 1000)
+    assert service.apply(good)
+    counts, failures = service.inbox()
+    assert counts == InboxCounts(waiting=0, failed=2, applied=1)
+    assert [(each.entry, each.project_id) for each in failures] == [(broken, 7), (nameless, None)]
+    assert len(failures[0].error) == 500
+    assert service.retry() == 2
+    assert service.waiting() == [broken, nameless]
+
+
+def test_a_value_that_the_database_cannot_hold_is_told_from_a_database_that_fails(engine: Engine) -> None:
+    upgrade(engine)
+    service = CorrectionsService(lambda: SqlUnitOfWork(engine))
+    service.receive("ANNOTATION_CREATED", annotated(make_annotation(1, 0, make_region("nul \0"))))
+    (entry,) = service.waiting()
+    if engine.dialect.name == "postgresql":
+        with pytest.raises(ValueRefusedError, match="refused a value"):
+            service.apply(entry)
+        assert service.waiting() == [entry]
+    else:
+        assert service.apply(entry)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE verdicts")
+    service.receive("ANNOTATION_CREATED", annotated(make_annotation(2, 0)))
+    with pytest.raises(StorageError, match="failed") as failed:
+        service.apply(service.waiting()[-1])
+    assert not isinstance(failed.value, ValueRefusedError)
+
+
+def make_prediction(task_id: int = 1, identity: str = "p1") -> Prediction:
+    box = Box(64, 96, 256, 288)  # 10, 20, 30, 40 percent of 640 x 480
+    regions = (Region(f"{identity}-0", Proposal(box, "cat", 0.5, "kitten")),)
+    return Prediction(task_id, "nano-1", 640, 480, regions, identity)
+
+
+@pytest.fixture
+def unit_of_work(engine: Engine) -> UnitsOfWork:
+    upgrade(engine)
+    return lambda: SqlUnitOfWork(engine)
+
+
+def test_verdicts_are_written_with_each_version_and_can_be_made_again(unit_of_work: UnitsOfWork) -> None:
+    with unit_of_work() as unit:
+        unit.predictions.add(7, "key", make_prediction())
+        unit.commit()
+    kept = make_annotation(1, 1, make_region("p1-0", prediction="p1"))
+    relabelled = make_annotation(1, 2, make_region("p1-0", "dog", prediction="p1"), make_region("new", "cat", 50))
+    applied(unit_of_work, [annotated(relabelled), annotated(kept)])
+    with unit_of_work() as unit:
+        first, second = unit.corrections.verdicts(UID, kept), unit.corrections.verdicts(UID, relabelled)
+        assert [each.kind for each in first] == [VerdictKind.ACCEPTED]
+        assert [each.kind for each in second] == [VerdictKind.RELABELLED, VerdictKind.ADDED]
+        assert (first[0].emitted_region, first[0].prompt, first[0].annotator) == ("p1-0", "kitten", 3)
+        assert first == current_verdicts(unit, kept)
+        unit.corrections.put_verdicts(UID, kept, second[1:])
+        unit.commit()
+    assert check_verdicts(unit_of_work) == (2, 1)
+    assert check_verdicts(unit_of_work, repair=True) == (2, 1)
+    assert check_verdicts(unit_of_work) == (2, 0)
+    with unit_of_work() as unit:
+        assert unit.corrections.verdicts(UID, kept) == first
+
+
+def test_a_prediction_made_after_an_annotation_changes_none_of_its_verdicts(unit_of_work: UnitsOfWork) -> None:
+    annotation = make_annotation(1, 1)  # every box deleted: only the time tells what it answers
+    applied(unit_of_work, [annotated(annotation)])
+    with unit_of_work() as unit:
+        unit.predictions.add(7, "key", make_prediction())
+        unit.commit()
+    assert check_verdicts(unit_of_work) == (1, 0)
+
+
+def test_what_is_told_of_no_project_changes_nothing() -> None:
+    assert applied(FakeDatabase(), [Fact()]) == reference_fold([])
+    assert applied(FakeDatabase(), [Fact(PROJECT)]).projects == {PROJECT}
+
+
+def test_verdicts_are_checked_on_every_annotation_however_many() -> None:
+    database = FakeDatabase()
+    with database() as unit:
+        apply_fact(unit, annotated(*(make_annotation(number, 1, make_region()) for number in range(120))))
+        unit.corrections.put_verdicts(UID, make_annotation(119, 1), [])
+        unit.commit()
+    assert check_verdicts(database) == (120, 1)

@@ -1,0 +1,156 @@
+"""Migrations keep what is in the tables, up and down, on both kinds of database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine, MetaData, text
+
+from backend.db.schema import check, upgrade
+from backend.db.tables import Base
+from backend.errors import StorageError
+
+MOMENT = datetime(2026, 11, 23, 8, 46, 43, 63427, UTC)
+BEFORE: dict[str, list[dict[str, Any]]] = {
+    "projects": [
+        {"uid": "7.1795423412", "score_threshold": 0.25},
+        {"uid": "12", "score_threshold": None},
+    ],
+    "predictions": [
+        {
+            "id": "p1",
+            "project_id": 7,
+            "task_id": 3,
+            "model_version": "nano-1",
+            "query_key": "key",
+            "width": 64,
+            "height": 48,
+            "created_at": MOMENT,
+        }
+    ],
+    "prediction_regions": [
+        {
+            "id": "p1-0",
+            "prediction_id": "p1",
+            "position": 0,
+            "label": "cat",
+            "prompt": "kitten",
+            "score": 0.5,
+            "x1": 1.0,
+            "y1": 2.0,
+            "x2": 3.0,
+            "y2": 4.0,
+        }
+    ],
+}
+ADDED: dict[str, list[dict[str, Any]]] = {
+    "labels": [{"project_uid": "12", "number": 1, "name": "Schiff 🚢"}],
+    "tasks": [{"id": 1, "project_uid": "12", "label_studio_id": 2**33, "updated_at": None, "deleted": False}],
+    "images": [{"task_id": 1, "data_key": "image", "reference": "/data/a.png"}],
+    "annotations": [{"id": 1, "project_uid": "12", "label_studio_id": 5, "deleted": False}],
+    "annotation_versions": [
+        {
+            "id": 1,
+            "annotation_id": 1,
+            "task_id": 1,
+            "created_at": MOMENT,
+            "updated_at": MOMENT,
+            "cancelled": False,
+            "ground_truth": True,
+        }
+    ],
+    "annotation_regions": [
+        {
+            "version_id": 1,
+            "position": 0,
+            "region_id": "r",
+            "image": "image",
+            "labels": "[]",
+            **dict.fromkeys(("x", "y", "width", "height", "rotation"), 1.5),
+        }
+    ],
+    "verdicts": [{"version_id": 1, "position": 0, "kind": "added"}],
+    "inbox": [{"id": 1, "received_at": MOMENT, "action": "TASKS_CREATED", "payload": "{}"}],
+}
+
+
+@contextmanager
+def connected(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        yield connection
+        connection.commit()
+
+
+def migrate(engine: Engine, revision: str) -> None:
+    with connected(engine) as connection:
+        config = Config()
+        config.set_main_option("script_location", "migrations")
+        config.attributes["connection"] = connection
+        (command.downgrade if revision == "0001" and tables(connection) else command.upgrade)(config, revision)
+
+
+def tables(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table but Alembic's, by name."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    return {
+        table.name: [dict(row) for row in connection.execute(table.select().order_by(*table.primary_key)).mappings()]
+        for table in metadata.sorted_tables
+        if table.name != "alembic_version"
+    }
+
+
+def fill(engine: Engine, rows: dict[str, list[dict[str, Any]]]) -> None:
+    with connected(engine) as connection:
+        metadata = MetaData()
+        metadata.reflect(connection)
+        for name, records in rows.items():
+            connection.execute(metadata.tables[name].insert(), records)
+
+
+def test_corrections_come_and_go_and_what_was_there_before_stays(engine: Engine) -> None:
+    migrate(engine, "0001")
+    fill(engine, BEFORE)
+    with connected(engine) as connection:
+        before = tables(connection)
+    upgrade(engine)
+    fill(engine, ADDED)
+    with connected(engine) as connection:
+        filled = tables(connection)
+    migrate(engine, "0001")
+    with connected(engine) as connection:
+        again = tables(connection)
+
+    assert again == before
+    assert {name: filled[name] for name in ("predictions", "prediction_regions")} == {
+        name: before[name] for name in ("predictions", "prediction_regions")
+    }
+    assert [tuple(row.values()) for row in filled["projects"]] == [
+        ("12", None, 12, "", None, None),
+        ("7.1795423412", 0.25, 7, "", None, None),
+    ]
+    assert {name for name, rows in filled.items() if rows} == {*BEFORE, *ADDED}
+    upgrade(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_the_service_refuses_the_schema_before_corrections(engine: Engine) -> None:
+    migrate(engine, "0001")
+    with pytest.raises(StorageError, match=r"has schema 0001, this version needs .*glip-label db upgrade"):
+        check(engine)
+
+
+def test_deleting_a_project_leaves_no_orphans(engine: Engine) -> None:
+    upgrade(engine)
+    fill(engine, {"projects": [{"uid": "12", "label_studio_id": 12, "title": ""}], **ADDED})
+    with connected(engine) as connection:
+        connection.execute(text("DELETE FROM projects"))
+        left = tables(connection)
+    assert [name for name, rows in left.items() if rows] == ["inbox"]

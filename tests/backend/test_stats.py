@@ -1,0 +1,82 @@
+"""A project's figures out of stored verdicts, on fakes and on real databases."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine
+
+from backend.db.schema import upgrade
+from backend.db.unit_of_work import SqlUnitOfWork
+from backend.domain.facts import Fact
+from backend.domain.geometry import Box
+from backend.domain.records import Prediction, Proposal, Region
+from backend.errors import UsageError
+from backend.ports import UnitOfWork
+from backend.services.corrections import apply_fact
+from backend.services.stats import project_stats
+from tests.facts import PROJECT, annotated, deleted, make_annotation, make_region, task_deleted
+from tests.fakes import FakeDatabase
+
+UnitsOfWork = Callable[[], UnitOfWork]
+
+
+@pytest.fixture
+def sql_unit_of_work(engine: Engine) -> UnitsOfWork:
+    upgrade(engine)
+    return lambda: SqlUnitOfWork(engine)
+
+
+def tell(unit_of_work: UnitsOfWork, *facts: Fact) -> None:
+    with unit_of_work() as unit:
+        for fact in facts:
+            apply_fact(unit, fact)
+        unit.commit()
+
+
+def counts(unit_of_work: UnitsOfWork, project: str = "7") -> list[tuple[str | None, int, int]]:
+    return [(row.label, row.accepted, row.added) for row in project_stats(unit_of_work, project).rows]
+
+
+def check_only_what_stands_is_counted(unit_of_work: UnitsOfWork) -> None:
+    first = make_annotation(1, 0, make_region("a", "cat"), make_region("b", "dog"))
+    tell(unit_of_work, annotated(first), annotated(make_annotation(2, 0, make_region("c", "cat"))))
+    assert counts(unit_of_work) == [("cat", 0, 2), ("dog", 0, 1)]
+    tell(unit_of_work, annotated(make_annotation(1, 5, make_region("b", "dog"))))
+    assert counts(unit_of_work) == [("cat", 0, 1), ("dog", 0, 1)]
+    tell(unit_of_work, deleted(2))
+    assert counts(unit_of_work) == [("dog", 0, 1)]
+    tell(unit_of_work, task_deleted(1))
+    assert counts(unit_of_work) == []
+
+
+def test_only_the_newest_versions_of_what_was_not_deleted_are_counted() -> None:
+    check_only_what_stands_is_counted(FakeDatabase())
+
+
+def test_real_databases_count_the_same(sql_unit_of_work: UnitsOfWork) -> None:
+    check_only_what_stands_is_counted(sql_unit_of_work)
+
+
+def test_the_figures_are_of_one_project_and_keep_their_precision(sql_unit_of_work: UnitsOfWork) -> None:
+    box = Box(64.0, 96.0, 256.0, 288.0)  # what `make_region` draws, in pixels
+    prediction = Prediction(1, "glip-1", 640, 480, (Region("p1-0", Proposal(box, "cat", 0.7, "a cat")),), "p1")
+    with sql_unit_of_work() as unit:
+        unit.predictions.add(7, "query", prediction)
+        unit.commit()
+    other = replace(PROJECT, uid="8.1795423412", id=8, title="other")
+    moved = make_annotation(1, 1e9, make_region("p1-0", "cat", x=11.0))
+    elsewhere = replace(annotated(replace(make_annotation(1, 0, make_region("z", "dog")), project_id=8)), project=other)
+    tell(sql_unit_of_work, annotated(moved), elsewhere)
+    (row,) = project_stats(sql_unit_of_work, "7").rows
+    assert (row.label, row.model_version, row.moved) == ("cat", "glip-1", 1)
+    assert row.median_offsets is not None
+    assert row.median_offsets.left == pytest.approx(6.4, abs=1e-12)
+    assert row.median_iou == pytest.approx(1856 / 1984)
+    assert row.median_seconds == 2.5
+    assert counts(sql_unit_of_work, "other") == [("dog", 0, 1)]
+
+
+def test_a_project_that_is_not_known_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="'street'"):
+        project_stats(FakeDatabase(), "street")

@@ -1,0 +1,94 @@
+"""``glip-label sync`` and the worker's timer, against a small server that stands for Label Studio."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+from time import sleep
+
+import pytest
+
+from backend.bootstrap import build_worker, open_database
+from backend.cli import run
+from backend.services.corrections import CorrectionsService
+from backend.settings import Settings
+from tests.facts import UID, annotated, make_annotation, make_region
+from tests.integrations.test_tasks import EVENT, PROJECT, answers, page, task
+from tests.sites import Site, running_site
+
+
+@pytest.fixture
+def label_studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Project 7 with one annotated task; the environment leads to it."""
+    with running_site() as site:
+        answers(site, "/api/projects/7/", PROJECT)
+        answers(site, page(1, 100), {"tasks": [task(1, EVENT["annotation"] | {"task": 1})], "total": 1})
+        environment = {"HOME": str(tmp_path), "LABEL_STUDIO_URL": site.url, "LABEL_STUDIO_TOKEN": "0" * 40}
+        for name, value in environment.items():
+            monkeypatch.setenv(f"GLIP_LABEL_{name}", value)
+        yield site
+
+
+def test_sync_tells_what_it_repaired_and_then_that_there_is_nothing_left(
+    label_studio: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sync", "--project", "7"]) == 0
+    said = capsys.readouterr().out
+    assert said == "project 7: tasks +1 ~0 -0, annotations +1 ~0 -0; title or labels updated\n"
+    assert run(["sync", "--project", "7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["repaired"] == 0
+    assert run(["sync", "--project", "7"]) == 0
+    assert capsys.readouterr().out == "project 7: nothing to repair\n"
+
+
+def test_sync_applies_first_what_waits(label_studio: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    unit_of_work = open_database(Settings.from_env())
+    CorrectionsService(unit_of_work).receive("ANNOTATION_CREATED", annotated(make_annotation(9, 1, make_region())))
+    answers(label_studio, "/api/annotations/9/", {}, 404)
+    assert run(["sync", "--project", "7", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["annotations_added"], told["annotations_deleted"]) == (1, 1)
+
+
+def test_sync_without_an_answer_is_one_line_and_exit_code_1(
+    label_studio: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(label_studio, page(1, 100), {}, 500)
+    assert run(["sync", "--project", "7"]) == 1
+    error = capsys.readouterr().err
+    assert "HTTP 500" in error
+    assert error.count("\n") == 1
+
+
+def test_the_worker_syncs_every_known_project_on_its_timer(
+    label_studio: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = Settings.from_env()
+    unit_of_work = open_database(settings)
+    with unit_of_work() as unit:
+        unit.projects.set_score_threshold(UID, 0.5)
+        unit.projects.set_score_threshold("8.1795423412", 0.5)  # Label Studio knows no such project
+        unit.commit()
+    answers(label_studio, "/api/projects/8/", {}, 404)
+    stop = Event()
+    thread = Thread(target=build_worker(settings, unit_of_work).run, args=(stop,))
+    thread.start()
+    while "project=8" not in caplog.text:
+        sleep(0.01)
+    stop.set()
+    thread.join()
+    assert "sync project=7 repaired=3 tasks +1 ~0 -0, annotations +1 ~0 -0" in caplog.text
+    assert "sync project=8: Label Studio at" in caplog.text
+
+
+def test_nothing_is_polled_where_the_timer_is_off(label_studio: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIP_LABEL_SYNC_MINUTES", "0")
+    settings = Settings.from_env()
+    stop = Event()
+    thread = Thread(target=build_worker(settings, open_database(settings)).run, args=(stop,))
+    thread.start()
+    stop.set()
+    thread.join()
+    assert label_studio.paths == []
