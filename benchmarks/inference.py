@@ -1,7 +1,8 @@
 """How fast GLIP-T answers, beside what else there is: ``python -m benchmarks.inference``.
 
 One 800 x 1066 picture, 12 names, random weights, float32 on two threads; repeats are interleaved, so that a busy
-machine slows all sides alike, and medians are compared. Peak memory is that of a process of its own for each contender.
+machine slows all sides alike, and medians are compared. Each contender is a process of its own, as in use: in one
+process the gigabytes that one frees are what the next has page-faulted anew.
 
 * ours: text encoder, network and post-processing
 * plain: the plain reference path of the tests, which computes as the official code does, and the same post-processing
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def contender(name: str, size_hw: tuple[int, int]) -> Contender:
     return (ours if name == "ours" else plain)(glip_t(), size_hw, 12)
 
 
-def interleaved(contenders: dict[str, Contender], repeats: int) -> dict[str, list[float]]:
+def interleaved(contenders: Mapping[str, Contender], repeats: int) -> dict[str, list[float]]:
     """Seconds of each run, round by round, after one run of each that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for counted in [False] + [True] * repeats:
@@ -164,25 +165,43 @@ def interleaved(contenders: dict[str, Contender], repeats: int) -> dict[str, lis
     return seconds
 
 
-def peak_gb(name: str, size_hw: tuple[int, int]) -> float:
-    """Peak memory of a process that builds one contender and runs it twice, in GB."""
-    command = [sys.executable, "-m", "benchmarks.inference", "--peak-of", name, "--picture", *map(str, size_hw)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout)
+class ContenderProcess:
+    """A contender in a process of its own, which runs once per call and waits in between."""
+
+    def __init__(self, name: str, size_hw: tuple[int, int]) -> None:
+        command = [sys.executable, "-m", "benchmarks.inference", "--contender", name, "--picture", *map(str, size_hw)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self) -> None:
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("a contender without pipes")
+        print(file=self._process.stdin, flush=True)
+        if self._process.stdout.readline() != "done\n":
+            raise RuntimeError(f"a contender ended with {self._process.wait()}: see above")
+
+    def peak_gb(self) -> float:
+        """End it; its peak memory in GB."""
+        return float(self._process.communicate()[0])
+
+
+def serve_contender(name: str, size_hw: tuple[int, int]) -> None:
+    """Be a contender: one run per line of input, then the peak memory."""
+    run = contender(name, size_hw)
+    for _ in sys.stdin:
+        run()
+        print("done", flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 
 def compare(size_hw: tuple[int, int], repeats: int) -> dict[str, Any]:
     """Time and memory of all four, and how far ours and the plain path are apart."""
-    names = ("ours", *TARGETS)
-    # Before this process grows: what it holds while it starts another one would count as that one's peak.
-    peaks = {name: peak_gb(name, size_hw) for name in names}
-    model = glip_t()
-    fast, slow = ours(model, size_hw, 12), plain(model, size_hw, 12)
-    contenders: dict[str, Contender] = {"ours": fast, "plain": slow}
-    contenders |= {name: contender(name, size_hw) for name in ("mm-grounding-dino", "floor")}
+    # Started before this process grows: what it holds then would count in their peaks.
+    contenders = {name: ContenderProcess(name, size_hw) for name in ("ours", *TARGETS)}
     seconds = interleaved(contenders, repeats)
+    peaks = {name: contender.peak_gb() for name, contender in contenders.items()}
     medians = {name: statistics.median(runs) for name, runs in seconds.items()}
-    found, expected = fast().token_logits, slow().token_logits
+    model = glip_t()
+    found, expected = ours(model, size_hw, 12)().token_logits, plain(model, size_hw, 12)().token_logits
     if found is None or expected is None:
         raise RuntimeError("a network without logits")
     difference = (found - expected[..., : found.shape[-1]]).abs().max()
@@ -231,14 +250,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="counted runs of each contender (3)")
     parser.add_argument("--quick", action="store_true", help="one repeat on a small picture: does it run?")
     parser.add_argument("--out", type=Path, default=Path("inference.json"), help="where the JSON goes")
-    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--picture", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     torch.set_grad_enabled(False)
-    if arguments.peak_of:
-        interleaved({"it": contender(arguments.peak_of, tuple(arguments.picture))}, repeats=1)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+    if arguments.contender:
+        serve_contender(arguments.contender, tuple(arguments.picture))
         return
     size_hw = (240, 320) if arguments.quick else resized_size(PICTURE)
     repeats = 1 if arguments.quick else arguments.repeats
