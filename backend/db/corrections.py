@@ -8,6 +8,7 @@ from typing import TypeAlias
 from sqlalchemy import ColumnElement, Select, delete, func, select, text
 from sqlalchemy.orm import Session, aliased
 
+from backend.db.rows import annotation_of, region_of
 from backend.db.tables import (
     AnnotationRegionRow,
     AnnotationRow,
@@ -17,7 +18,7 @@ from backend.db.tables import (
     TaskRow,
     VerdictRow,
 )
-from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
+from backend.domain.annotations import AnnotatedRegion, Annotation
 from backend.domain.facts import TaskState
 from backend.domain.verdicts import EdgeOffsets, Verdict, VerdictKind
 
@@ -192,19 +193,8 @@ def _is_current() -> tuple[ColumnElement[bool], ...]:
 
 
 def _annotation(row: AnnotationVersionRow, annotation_id: int, task_id: int, project_id: int) -> Annotation:
-    return Annotation(
-        id=annotation_id,
-        task_id=task_id,
-        project_id=project_id,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        annotator=row.annotator,
-        cancelled=row.cancelled,
-        ground_truth=row.ground_truth,
-        lead_time=row.lead_time,
-        parent_prediction=row.parent_prediction,
-        regions=tuple(map(_region, row.regions)),
-    )
+    regions = tuple(map(region_of, row.regions))
+    return annotation_of(row, regions, annotation_id=annotation_id, task_id=task_id, project_id=project_id)
 
 
 def _region_row(position: int, region: AnnotatedRegion) -> AnnotationRegionRow:
@@ -223,20 +213,6 @@ def _region_row(position: int, region: AnnotatedRegion) -> AnnotationRegionRow:
         origin=region.origin,
         prediction=region.prediction,
         score=region.score,
-    )
-
-
-def _region(row: AnnotationRegionRow) -> AnnotatedRegion:
-    return AnnotatedRegion(
-        id=row.region_id,
-        image=row.image,
-        labels=tuple(json.loads(row.labels)),
-        value=PercentBox(row.x, row.y, row.width, row.height, row.rotation),
-        image_width=row.image_width,
-        image_height=row.image_height,
-        origin=row.origin,
-        prediction=row.prediction,
-        score=row.score,
     )
 
 

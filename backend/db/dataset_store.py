@@ -4,11 +4,11 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from backend.db.rows import annotation_of, region_of
 from backend.db.tables import (
     AnnotationRegionRow,
     AnnotationRow,
@@ -22,7 +22,7 @@ from backend.db.tables import (
     TaskRow,
     VerdictRow,
 )
-from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
+from backend.domain.annotations import AnnotatedRegion, Annotation
 from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel, Provenance
 from backend.domain.facts import ProjectState
 from backend.domain.geometry import Box
@@ -148,7 +148,7 @@ class _Page:
         self._regions: dict[int, list[AnnotatedRegion]] = defaultdict(list)
         ordered = (AnnotationRegionRow.version_id, AnnotationRegionRow.position)
         for row in self._rows(AnnotationRegionRow, AnnotationRegionRow.version_id.in_(versions), *ordered):
-            self._regions[row.version_id].append(_region(row))
+            self._regions[row.version_id].append(region_of(row))
         self._verdicts = {
             (row.version_id, row.position): row for row in self._rows(VerdictRow, VerdictRow.version_id.in_(versions))
         }
@@ -166,18 +166,12 @@ class _Page:
         return [self._annotation(task.label_studio_id, row) for row in self._versions[task.id]]
 
     def _annotation(self, task_id: int, row: Row[Any]) -> AttributedAnnotation:
-        annotation = Annotation(
-            id=row.label_studio_id,
+        annotation = annotation_of(
+            row,
+            tuple(self._regions[row.id]),
+            annotation_id=row.label_studio_id,
             task_id=task_id,
             project_id=self._project_id,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            annotator=row.annotator,
-            cancelled=row.cancelled,
-            ground_truth=row.ground_truth,
-            lead_time=row.lead_time,
-            parent_prediction=row.parent_prediction,
-            regions=tuple(self._regions[row.id]),
         )
         return AttributedAnnotation(
             annotation,
@@ -248,22 +242,3 @@ class _Page:
 
     def _rows(self, table: Any, condition: Any, *order: Any) -> _Rows:
         return self._connection.execute(select(table.__table__).where(condition).order_by(*order)).all()
-
-
-def _region(row: Row[Any]) -> AnnotatedRegion:
-    return AnnotatedRegion(
-        id=row.region_id,
-        image=row.image,
-        labels=_labels(row.labels),
-        value=PercentBox(row.x, row.y, row.width, row.height, row.rotation),
-        image_width=row.image_width,
-        image_height=row.image_height,
-        origin=row.origin,
-        prediction=row.prediction,
-        score=row.score,
-    )
-
-
-@lru_cache(maxsize=4096)
-def _labels(text: str) -> tuple[str, ...]:
-    return tuple(json.loads(text))

@@ -90,22 +90,9 @@ def killable(tmp_path: Path, label_studio: RunningLabelStudio) -> Iterator[Killa
     running.kill()
 
 
-@pytest.fixture
-def call(label_studio: RunningLabelStudio) -> Callable[..., Any]:
-    """Calls Label Studio's API as its own pages do."""
-
-    def answer(method: str, path: str, body: object = None) -> Any:
-        headers = {"Authorization": f"Token {label_studio.account.token}"}
-        reply = requests.request(method, label_studio.url + path, headers=headers, json=body, timeout=300)
-        assert reply.ok, reply.text
-        return reply.json() if reply.content else None
-
-    return answer
-
-
 def _submit(call: Callable[..., Any], task: int, result: Sequence[object], **more: object) -> int:
     body = {"result": list(result), "lead_time": 5.0, **more}
-    return int(call("POST", f"/api/tasks/{task}/annotations/", body)["id"])
+    return int(call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
 
 
 def _moved(region: dict[str, Any], by: float) -> dict[str, Any]:
@@ -204,11 +191,11 @@ def test_the_database_equals_label_studio_whatever_was_missed(
 
     # Missed: killed, then un-skip, bulk accept, an update, deletions of an annotation and of a task.
     killable.kill()
-    call("PATCH", f"/api/annotations/{skip}/", {"was_cancelled": False})
+    call("PATCH", f"/api/annotations/{skip}/", json={"was_cancelled": False})
     items = {"selectedItems": {"all": False, "included": left[:2]}}
-    call("POST", f"/api/dm/actions?id=predictions_to_annotations&project={project}", items)
+    call("POST", f"/api/dm/actions?id=predictions_to_annotations&project={project}", json=items)
     emptied = _submit(call, left[2], proposed[left[2]])
-    call("PATCH", f"/api/annotations/{emptied}/", {"result": []})
+    call("PATCH", f"/api/annotations/{emptied}/", json={"result": []})
     call("DELETE", f"/api/annotations/{mended}/")
     call("DELETE", f"/api/tasks/{mixed}/")
     tasks.remove(mixed)

@@ -12,23 +12,9 @@ from PIL import Image
 
 from backend.demo_pictures import SCENE_LABELS
 from integrations.label_studio.sample_project import retrieve_predictions, unpredicted_tasks
-from integrations.label_studio.server import RunningLabelStudio
 from tests.end_to_end.conftest import Project, RunningService
 
 pytestmark = pytest.mark.end_to_end
-
-
-@pytest.fixture
-def call(label_studio: RunningLabelStudio) -> Callable[..., Any]:
-    """Calls Label Studio's API as its own pages do."""
-
-    def answer(method: str, path: str, **more: Any) -> Any:
-        headers = {"Authorization": f"Token {label_studio.account.token}"}
-        reply = requests.request(method, label_studio.url + path, headers=headers, timeout=300, **more)
-        assert reply.ok, reply.text
-        return reply.json()
-
-    return answer
 
 
 def check_prediction(prediction: dict[str, Any], project: Project) -> None:
