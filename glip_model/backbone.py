@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoBackbone
 
 from glip_model.configuration_glip import GlipConfig, GlipSwinConfig
-from glip_model.layout import convolved, joined, slices
+from glip_model.layout import convolved, joined, linear, place, room_for, slices
 
 # Rows per step; wider layers' intermediate tensors leave the cache sooner.
 WINDOW_TOKENS = 3136
@@ -107,12 +107,13 @@ class WindowAttention(nn.Module):
         index = _relative_position_index(self.window).to(self.position_bias.device)
         return self.position_bias[index].view(n, n, -1).permute(2, 0, 1)  # (heads, n, n)
 
-    def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend within each window.
+    def forward(self, windows: Tensor, mask: Tensor | None, out: Tensor | None) -> Tensor:
+        """Attend within each window; returns ``(B, k * n, C)``.
 
         Args:
             windows: ``(B, k, n, C)``.
             mask: ``(k, n, n)``, added to the scores, or None.
+            out: where the result goes, or None.
         """
         B, k, n, C = windows.shape
         parts = self.qkv(windows).view(B * k, n, 3, self.num_heads, -1)
@@ -121,7 +122,7 @@ class WindowAttention(nn.Module):
         seen = F.scaled_dot_product_attention(
             query, key, value, attn_mask=bias.to(query.dtype).expand(B * k, -1, -1, -1)
         )
-        return cast(Tensor, self.project(seen.transpose(1, 2).reshape(B, k, n, C)))
+        return linear(seen.transpose(1, 2).reshape(B, k * n, C), self.project.weight, self.project.bias, out)
 
 
 class SwinBlock(nn.Module):
@@ -148,9 +149,11 @@ class SwinBlock(nn.Module):
 
         def transformed(part: slice) -> Tensor:
             y = rows[:, part] + attended.index_select(1, plan.places[part])
-            return torch.addcmul(y, self.contract(F.gelu(self.expand(self.norm2(y)))), kept)
+            changed = self.contract(F.gelu(self.expand(self.norm2(y))))
+            return torch.addcmul(y, changed, kept, out=place(room, part))
 
-        return joined(map(transformed, slices(H * W, x.device, MLP_TOKENS)), H * W, 1).view_as(x)
+        room = room_for(rows, *rows.shape[1:])
+        return joined(map(transformed, slices(H * W, x.device, MLP_TOKENS)), room).view_as(x)
 
     def _attend(self, rows: Tensor, plan: WindowPlan) -> Tensor:
         """Window attention on ``(B, H W, C)``: what each place of each window learns, ``(B, k n, C)``."""
@@ -162,7 +165,8 @@ class SwinBlock(nn.Module):
             cells = plan.cells[windows]
             x = self.norm1(rows.index_select(1, cells.flatten())).unflatten(1, cells.shape)
             # Padding comes after the norm, with zeros that are not masked: pads answer with the bias alone.
-            return cast(Tensor, self.attention(x * plan.inside[windows].to(x.dtype), mask).flatten(1, 2))
+            x = x * plan.inside[windows].to(x.dtype)
+            return cast(Tensor, self.attention(x, mask, place(room, slice(windows.start * n, windows.stop * n))))
 
         def parts() -> Iterator[Tensor]:
             for windows in slices(unmixed, rows.device, step):
@@ -170,7 +174,8 @@ class SwinBlock(nn.Module):
             for windows in slices(len(plan.mask), rows.device, step):
                 yield attended(slice(unmixed + windows.start, unmixed + windows.stop), plan.mask[windows])
 
-        return joined(parts(), k * n, 1)
+        room = room_for(rows, k * n, rows.shape[2])
+        return joined(parts(), room)
 
 
 class PatchMerging(nn.Module):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glip_model.layout import CELLS, joined, slices
+from glip_model.layout import CELLS, joined, linear, place, room_for, slices
 
 # In training steps are longer: the backward pass of each adds up a gradient as large as the whole table of rows.
 CELLS_WITH_GRADIENT = 16_384
@@ -67,11 +67,12 @@ def _corners(place: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Split fractional places ``(B, n, 9)`` into the two neighbours' indices and weights; weight 0 outside."""
     low = place.floor()
     share = place - low
+    last = (size - 1).to(place.dtype)
     indices, weights = [], []
     for index, weight in ((low, 1 - share), (low + 1, share)):
-        inside = (index >= 0) & (index < size)
-        indices.append(torch.minimum(index.clamp(min=0), (size - 1).to(index.dtype)).to(torch.int32))
-        weights.append(weight * inside)
+        nearest = torch.minimum(index.clamp(min=0), last)
+        indices.append(nearest.to(torch.int32))
+        weights.append(weight * (nearest == index))
     return indices, weights
 
 
@@ -124,6 +125,7 @@ def deform_conv(rows: Tensor, indices: Tensor, weights: Tensor, kernel: Tensor, 
     def convolved(part: slice) -> Tensor:
         points = slice(9 * part.start, 9 * part.stop)
         samples = weighted_rows(table, indices[points], weights[points])  # (cells * 9, C)
-        return F.linear(samples.view(-1, 9 * C), kernel, bias)
+        return linear(samples.view(1, -1, 9 * C), kernel, bias, place(room, part))
 
-    return joined(map(convolved, parts), cells, 0).view(B, -1, len(kernel))
+    room = room_for(rows[:1], cells, len(kernel))
+    return joined(map(convolved, parts), room).view(B, -1, len(kernel))

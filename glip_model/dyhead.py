@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glip_model.deform_conv import LevelSizes, deform_conv, sampling_grid, sampling_table, weighted_rows
-from glip_model.layout import convolved, joined, slices
+from glip_model.layout import convolved, joined, place, room_for, slices
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
@@ -148,9 +148,11 @@ class DynamicConv(nn.Module):
                     terms.append(self.finer.normalise(finer[i - 1]))
                 if i + 1 < len(sizes):
                     terms.append(self.coarser.normalise(coarser[i], upsampling(sizes[i + 1], size, x.device)))
-                yield from self._join(terms, cells[i])
+                here = None if room is None else room.split(cells, 1)[i]
+                yield from self._join(terms, cells[i], here)
 
-        return joined(levels(), sum(cells), 1)
+        room = room_for(x, *x.shape[1:])
+        return joined(levels(), room)
 
     def _convolve(self, x: Tensor, sizes: LevelSizes, cells: list[int]) -> tuple[tuple[Tensor, ...], ...]:
         """The three convolutions of all levels: of the level itself, the finer one (stride 2), the coarser one."""
@@ -178,7 +180,7 @@ class DynamicConv(nn.Module):
             results.append(out.split(cells if conv is self.same else cells[1:], 1))
         return tuple(results)
 
-    def _join(self, terms: list[Term], cells: int) -> Iterator[Tensor]:
+    def _join(self, terms: list[Term], cells: int, room: Tensor | None) -> Iterator[Tensor]:
         """Attention over the terms, their mean, and the dynamic ReLU: ``(B, n, C)`` in parts that fit in the cache."""
         shares = [hard_sigmoid(F.relu(self.scale_attention(t.mean))) / len(terms) for t in terms]  # (B, 1)
         mean = torch.stack([share * t.mean for share, t in zip(shares, terms, strict=True)]).sum(0)
@@ -190,7 +192,8 @@ class DynamicConv(nn.Module):
             out = summand
             for term, factor in zip(terms, factors, strict=True):
                 out = torch.addcmul(out, term.part(part), factor)
-            yield torch.maximum(torch.addcmul(b1, out, 2 * a1 + 1), torch.addcmul(b2, out, 2 * a2))
+            lines = torch.addcmul(b1, out, 2 * a1 + 1), torch.addcmul(b2, out, 2 * a2)
+            yield torch.maximum(*lines, out=place(room, part))
 
 
 def flat_offsets(offset_map: Tensor, cells: int) -> Tensor:

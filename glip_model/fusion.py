@@ -11,10 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from glip_model.layout import joined, slices
+from glip_model.layout import joined, place, room_for, slices
 
 # The official code clamps here to stay finite in fp16.
 LIMIT = 50_000.0
+
+# Cells per step: what a caption makes of them stays in the cache.
+MEETING_CELLS = 2048
 
 
 def clamped(x: Tensor) -> Tensor:
@@ -101,16 +104,17 @@ class Encounter:
     def meet(self, cells: Tensor) -> Tensor:
         """Show some cells ``(B, m, C)`` to the tokens; returns what they learn from them, ``(B, m, C)``."""
         dropout = self._attention.dropout
-        scores = clamped(torch.baddbmm(self._shift, cells, self._keys.transpose(1, 2)).float())  # (B, m, H T)
+        scores = torch.baddbmm(self._shift, cells, self._keys.transpose(1, 2)).float()  # (B, m, H T)
+        scores = scores.clamp_(-LIMIT, LIMIT)
+        heads = scores.unflatten(-1, (self._attention.num_heads, -1)) + self._no_pads  # (B, m, H, T)
+        to_text = dropout(heads.softmax(-1).flatten(2)).to(cells.dtype)
         higher = torch.maximum(self._peak, scores.detach().amax(1, keepdim=True))
         shrink, self._peak = (self._peak - higher).exp(), higher
-        weights = (scores - higher).exp()
+        weights = scores.sub_(higher).exp_()
         dropped = dropout(weights)
         self._total = self._total * shrink + weights.sum(1, keepdim=True)
         self._kept = self._kept * shrink + dropped.sum(1, keepdim=True)
         self._pooled = self._pooled * shrink.transpose(1, 2) + dropped.transpose(1, 2) @ cells.float()
-        heads = scores.unflatten(-1, (self._attention.num_heads, -1)) + self._no_pads  # (B, m, H, T)
-        to_text = dropout(heads.softmax(-1).flatten(2)).to(cells.dtype)
         return torch.baddbmm(self._attention.image_out.bias, to_text, self._values)
 
     def told(self) -> Tensor:
@@ -138,9 +142,10 @@ class Fusion(nn.Module):
 
         def updated(part: slice) -> Tensor:
             cells = self.image_norm(image[:, part])
-            return torch.addcmul(cells, self.image_scale, encounter.meet(cells))
+            return torch.addcmul(cells, self.image_scale, encounter.meet(cells), out=place(room, part))
 
-        cells = joined(map(updated, slices(image.shape[1], image.device)), image.shape[1], 1)
+        room = room_for(image, *image.shape[1:])
+        cells = joined(map(updated, slices(image.shape[1], image.device, MEETING_CELLS)), room)
         return cells, text + self.text_scale * encounter.told()
 
 

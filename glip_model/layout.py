@@ -4,6 +4,7 @@ What does not fit is written to memory and read back by the next operation, and 
 at every call: on a CPU both cost more than much of the arithmetic between them.
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 import torch
@@ -23,21 +24,38 @@ def slices(length: int, device: torch.device, step: int = CELLS) -> list[slice]:
     return [slice(start, start + step) for start in range(0, length, step)]
 
 
-def joined(parts: Iterable[Tensor], length: int, dim: int) -> Tensor:
-    """``torch.cat`` of parts that have ``length`` entries along ``dim`` together.
+def room_for(like: Tensor, rows: int, channels: int) -> Tensor | None:
+    """Memory ``(B, rows, channels)`` for what the steps of a loop over ``like (B, ...)`` yield, or None.
 
-    Without gradients each part is copied to its place as it comes, while it is still in the cache. Autograd keeps the
-    parts anyway, so there it is a plain ``cat``.
+    With it the last operation of a step writes its rows where they belong. None where autograd keeps the parts anyway,
+    where autocast decides on their type, and on a GPU, whose few long steps gain nothing.
     """
-    if torch.is_grad_enabled():
-        return torch.cat(list(parts), dim)
-    whole, start = torch.empty(0), 0
-    for part in parts:
-        if start == 0:
-            whole = part.new_empty((*part.shape[:dim], length, *part.shape[dim + 1 :]))
-        whole.narrow(dim, start, part.shape[dim]).copy_(part)
-        start += part.shape[dim]
-    return whole
+    if torch.is_grad_enabled() or like.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return None
+    return like.new_empty(len(like), rows, channels)
+
+
+def place(room: Tensor | None, part: slice) -> Tensor | None:
+    """The rows of ``room`` that a step makes, to be given as its last operation's ``out``."""
+    return None if room is None else room[:, part]
+
+
+def joined(parts: Iterable[Tensor], room: Tensor | None) -> Tensor:
+    """All parts ``(B, rows, C)`` one after the other: ``room``, into which they wrote themselves, or a ``cat``."""
+    if room is None:
+        return torch.cat(list(parts), 1)
+    deque(parts, maxlen=0)
+    return room
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor | None) -> Tensor:
+    """``F.linear`` of ``x (..., C)`` that can write to ``out``."""
+    if out is None:
+        return F.linear(x, weight, bias)
+    if not out.is_contiguous():  # rows of several images lie apart
+        return out.copy_(F.linear(x, weight, bias))
+    torch.addmm(bias, x.flatten(0, -2), weight.t(), out=out.view(-1, len(weight)))
+    return out
 
 
 def convolved(conv: nn.Conv2d, maps: Tensor) -> Tensor:
