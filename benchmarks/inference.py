@@ -159,16 +159,16 @@ def contender(name: str, size_hw: tuple[int, int]) -> Contender:
 
 
 def interleaved(contenders: Mapping[str, Contender], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each run, round by round, after one run of each that is not counted."""
+    """Seconds of each run, round by round; each turn begins with a run that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for counted in [False] + [True] * repeats:
+    for _ in range(repeats):
         for name, run in contenders.items():
+            run()  # after the turns of the others a process finds its memory cold
             start = time.perf_counter()
             run()
             took = time.perf_counter() - start
-            print(f"{name}: {took:.2f} s{'' if counted else ' (not counted)'}", file=sys.stderr, flush=True)
-            if counted:
-                seconds[name].append(took)
+            print(f"{name}: {took:.2f} s", file=sys.stderr, flush=True)
+            seconds[name].append(took)
     return seconds
 
 

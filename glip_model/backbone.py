@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoBackbone
 
 from glip_model.configuration_glip import GlipConfig, GlipSwinConfig
-from glip_model.layout import convolved, joined, linear, place, room_for, slices
+from glip_model.layout import CELLS, convolved, joined, linear, place, room_for, slices
 
 # Rows per step; wider layers' intermediate tensors leave the cache sooner.
 WINDOW_TOKENS = 3136
@@ -37,18 +37,18 @@ def _relative_position_index(window: int) -> Tensor:
 class WindowPlan:
     """How the cells of a map are dealt out to windows: padded right and bottom, shifted, cut; k windows of n places.
 
-    Windows that the shift gave cells from opposite edges come last, so that the others need no mask.
+    Windows with padding, or to which the shift brought cells from opposite edges, come last: the others need no mask.
 
     Attributes:
         cells: ``(k, n)`` int64, the cell in each place, row-major; 0 for padding.
-        inside: ``(k, n, 1)``, 0 for padding, 1 for cells.
         places: ``(H * W,)`` int64, the place of each cell, counted over all windows.
-        mask: ``(m, n, n)``, 0 or -100, of the last m windows: cells from opposite edges may not see one another.
+        inside: ``(m, n, 1)``, of the last m windows: 0 for padding, 1 for cells.
+        mask: ``(m, n, n)``, 0 or -100, of the same: cells from opposite edges may not see one another.
     """
 
     cells: Tensor
-    inside: Tensor
     places: Tensor
+    inside: Tensor
     mask: Tensor
 
 
@@ -62,15 +62,16 @@ def window_plan(height: int, width: int, window: int, shift: int, device: torch.
     # Along each axis the last window holds cells from both edges; which edge is what must agree.
     edge = [(at < shift).long() for at in (y, x)]
     y, x, region = (_to_windows(part, window) for part in (y, x, 2 * edge[0] + edge[1]))
-    mixed = (region != region[:, :1]).any(1)
-    order = mixed.int().argsort(stable=True)
-    y, x, region = y[order], x[order], region[order[len(order) - int(mixed.sum()) :]]
     inside = (y < height) & (x < width)
+    uneven = (region != region[:, :1]).any(1) | ~inside.all(1)
+    order = uneven.int().argsort(stable=True)
+    y, x, inside, region = y[order], x[order], inside[order], region[uneven]
     cells = torch.where(inside, y * width + x, 0)
     places = torch.empty(height * width, dtype=torch.int64)
     places[cells[inside]] = inside.flatten().nonzero().squeeze(1)
     mask = torch.where(region[:, None, :] == region[:, :, None], 0.0, -100.0)
-    return WindowPlan(*(part.to(device) for part in (cells, inside.float().unsqueeze(-1), places, mask)))
+    inside = inside[len(inside) - len(mask) :].float().unsqueeze(-1)
+    return WindowPlan(*(part.to(device) for part in (cells, places, inside, mask)))
 
 
 def _to_windows(x: Tensor, window: int) -> Tensor:
@@ -158,21 +159,23 @@ class SwinBlock(nn.Module):
     def _attend(self, rows: Tensor, plan: WindowPlan) -> Tensor:
         """Window attention on ``(B, H W, C)``: what each place of each window learns, ``(B, k n, C)``."""
         k, n = plan.cells.shape
-        unmixed = k - len(plan.mask)
+        even = k - len(plan.mask)
         step = max(1, WINDOW_TOKENS // n)
 
-        def attended(windows: slice, mask: Tensor | None) -> Tensor:
-            cells = plan.cells[windows]
+        def attended(first: int, last: int, uneven: slice | None) -> Tensor:
+            cells = plan.cells[first:last]
             x = self.norm1(rows.index_select(1, cells.flatten())).unflatten(1, cells.shape)
-            # Padding comes after the norm, with zeros that are not masked: pads answer with the bias alone.
-            x = x * plan.inside[windows].to(x.dtype)
-            return cast(Tensor, self.attention(x, mask, place(room, slice(windows.start * n, windows.stop * n))))
+            if uneven is not None:
+                # Padding comes after the norm, with zeros that are not masked: pads answer with the bias alone.
+                x = x * plan.inside[uneven].to(x.dtype)
+            mask = None if uneven is None else plan.mask[uneven]
+            return cast(Tensor, self.attention(x, mask, place(room, slice(first * n, last * n))))
 
         def parts() -> Iterator[Tensor]:
-            for windows in slices(unmixed, rows.device, step):
-                yield attended(slice(windows.start, min(windows.stop, unmixed)), None)
-            for windows in slices(len(plan.mask), rows.device, step):
-                yield attended(slice(unmixed + windows.start, unmixed + windows.stop), plan.mask[windows])
+            for windows in slices(even, rows.device, step):
+                yield attended(windows.start, min(windows.stop, even), None)
+            for windows in slices(k - even, rows.device, step):
+                yield attended(even + windows.start, even + windows.stop, windows)
 
         room = room_for(rows, k * n, rows.shape[2])
         return joined(parts(), room)
@@ -187,10 +190,18 @@ class PatchMerging(nn.Module):
         self.reduce = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        _, H, W, _ = x.shape
-        x = F.pad(x, (0, 0, 0, W % 2, 0, H % 2))
-        quarters = [x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]]
-        return cast(Tensor, self.reduce(self.norm(torch.cat(quarters, -1))))  # (B, H / 2, W / 2, 2 C)
+        H, W = x.shape[1:3]
+        if H % 2 or W % 2:
+            x = F.pad(x, (0, 0, 0, W % 2, 0, H % 2))
+        h, w = (H + 1) // 2, (W + 1) // 2
+        fours = x.unflatten(2, (w, 2)).unflatten(1, (h, 2)).permute(0, 1, 3, 4, 2, 5)  # columns before rows
+
+        def merged(part: slice) -> Tensor:
+            four = self.norm(fours[:, part].flatten(3)).flatten(1, 2)  # (B, cells, 4 C)
+            return linear(four, self.reduce.weight, None, place(room, slice(part.start * w, part.stop * w)))
+
+        room = room_for(x, h * w, self.reduce.out_features)
+        return joined(map(merged, slices(h, x.device, max(1, CELLS // w))), room).unflatten(1, (h, w))
 
 
 class SwinBackbone(nn.Module):

@@ -48,13 +48,17 @@ def joined(parts: Iterable[Tensor], room: Tensor | None) -> Tensor:
     return room
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor | None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
     """``F.linear`` of ``x (..., C)`` that can write to ``out``."""
     if out is None:
         return F.linear(x, weight, bias)
     if not out.is_contiguous():  # rows of several images lie apart
         return out.copy_(F.linear(x, weight, bias))
-    torch.addmm(bias, x.flatten(0, -2), weight.t(), out=out.view(-1, len(weight)))
+    rows, places = x.flatten(0, -2), out.view(-1, len(weight))
+    if bias is None:
+        torch.mm(rows, weight.t(), out=places)
+    else:
+        torch.addmm(bias, rows, weight.t(), out=places)
     return out
 
 
