@@ -18,7 +18,7 @@ from glip_model.configuration_glip import GlipConfig, GlipSwinConfig
 from glip_model.layout import CELLS, convolved, joined, linear, place, room_for, slices
 
 # Rows per step; wider layers' intermediate tensors leave the cache sooner.
-WINDOW_TOKENS = 3136
+WINDOW_TOKENS = 6272
 MLP_TOKENS = 2048
 
 
@@ -201,7 +201,8 @@ class PatchMerging(nn.Module):
             return linear(four, self.reduce.weight, None, place(room, slice(part.start * w, part.stop * w)))
 
         room = room_for(x, h * w, self.reduce.out_features)
-        return joined(map(merged, slices(h, x.device, max(1, CELLS // w))), room).unflatten(1, (h, w))
+        rows = joined(map(merged, slices(h, x.device, max(1, CELLS // w))), room)
+        return rows.view(len(x), h, w, -1)
 
 
 class SwinBackbone(nn.Module):

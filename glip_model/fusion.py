@@ -55,13 +55,14 @@ class BidirectionalCrossAttention(nn.Module):
         B, T, _ = text.shape
         H = self.num_heads
         keys = self._per_head(self.key(text)) * (self.query.out_features // H) ** -0.5
+        pads = attention_mask == 0
         out_weights = self.image_out.weight.unflatten(1, (H, -1)).permute(1, 2, 0)  # (H, d, C)
         return Encounter(
             self,
             queries_of_keys=(keys @ self._head_weights(self.query)).flatten(1, 2),
             shift=(keys @ self.query.bias.view(H, -1, 1)).view(B, 1, H * T),
             values=(self._per_head(self.text_value(text)) @ out_weights).flatten(1, 2),
-            no_pads=((attention_mask == 0) * -9e15)[:, None, None, :],
+            no_pads=(pads * -9e15)[:, None, None, :] if pads.any() else None,
         )
 
     def told(self, pooled: Tensor, kept: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ class Encounter:
     Attributes:
         queries_of_keys: ``(B, H T, C)``; times cells, plus ``shift (B, 1, H T)``, the scores.
         values: ``(B, H T, C)``, what cells take from tokens, behind the output projection.
-        no_pads: ``(B, 1, 1, T)``, added to scores that tokens compete for.
+        no_pads: ``(B, 1, 1, T)``, added to scores that tokens compete for; None where there is no padding.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Encounter:
         queries_of_keys: Tensor,
         shift: Tensor,
         values: Tensor,
-        no_pads: Tensor,
+        no_pads: Tensor | None,
     ) -> None:
         self._attention = attention
         self._keys, self._shift, self._values, self._no_pads = queries_of_keys, shift, values, no_pads
@@ -106,14 +107,16 @@ class Encounter:
         dropout = self._attention.dropout
         scores = torch.baddbmm(self._shift, cells, self._keys.transpose(1, 2)).float()  # (B, m, H T)
         scores = scores.clamp_(-LIMIT, LIMIT)
-        heads = scores.unflatten(-1, (self._attention.num_heads, -1)) + self._no_pads  # (B, m, H, T)
+        heads = scores.unflatten(-1, (self._attention.num_heads, -1))  # (B, m, H, T)
+        heads = heads if self._no_pads is None else heads + self._no_pads
         to_text = dropout(heads.softmax(-1).flatten(2)).to(cells.dtype)
         higher = torch.maximum(self._peak, scores.detach().amax(1, keepdim=True))
         shrink, self._peak = (self._peak - higher).exp(), higher
         weights = scores.sub_(higher).exp_()
         dropped = dropout(weights)
-        self._total = self._total * shrink + weights.sum(1, keepdim=True)
-        self._kept = self._kept * shrink + dropped.sum(1, keepdim=True)
+        total = weights.sum(1, keepdim=True)
+        self._total = self._total * shrink + total
+        self._kept = self._kept * shrink + (total if dropped is weights else dropped.sum(1, keepdim=True))
         self._pooled = self._pooled * shrink.transpose(1, 2) + dropped.transpose(1, 2) @ cells.float()
         return torch.baddbmm(self._attention.image_out.bias, to_text, self._values)
 
