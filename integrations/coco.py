@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from backend.domain.dataset import DECIMALS
+from backend.domain.dataset import rounded
 from backend.domain.geometry import Box
 from backend.errors import UsageError
 
@@ -99,7 +99,7 @@ def results_to_coco(images: Sequence[LabelledImage]) -> list[dict[str, Any]]:
 
 def box_to_coco(box: Box) -> list[float]:
     """Turn a box into ``[x, y, width, height]``, rounded as everywhere in our files."""
-    return [round(number, DECIMALS) + 0.0 for number in (box.x1, box.y1, box.width, box.height)]
+    return [rounded(box.x1), rounded(box.y1), rounded(box.x2 - box.x1), rounded(box.y2 - box.y1)]
 
 
 def read_coco(path: Path) -> CocoDataset:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -254,7 +255,7 @@ def _shape(drawn: DatasetBox) -> dict[str, Any]:
     shape = {
         "bbox": box_to_coco(outline.bounds),
         "area": outline.area,
-        "segmentation": [[float(number) for point in outline.polygon for number in point]],
+        "segmentation": [list(chain.from_iterable(outline.polygon))],
         "iscrowd": 0,
     }
     if box.rotation == 0:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, and_, select
 
-from backend.db.rows import annotation_of, region_of
+from backend.db.rows import REGION_COLUMNS, annotation_of, region_of_columns
 from backend.db.tables import (
     AnnotationRegionRow,
     AnnotationRow,
@@ -22,7 +22,7 @@ from backend.db.tables import (
     TaskRow,
     VerdictRow,
 )
-from backend.domain.annotations import AnnotatedRegion, Annotation
+from backend.domain.annotations import AnnotatedRegion
 from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel, Provenance
 from backend.domain.facts import ProjectState
 from backend.domain.geometry import Box
@@ -77,11 +77,12 @@ class SqlAnnotatedImages:
                 annotations = page.annotations(task)
                 for key in keys:
                     yield self._image(page, task, key, [self._on(each, key, keys) for each in annotations])
-                self.unplaced += sum(
-                    self._place(region.image, keys) is None
-                    for each in annotations
-                    for region in each.annotation.regions
-                )
+                if len(keys) != 1:
+                    self.unplaced += sum(
+                        self._place(region.image, keys) is None
+                        for each in annotations
+                        for region in each.annotation.regions
+                    )
             last = tasks[-1].label_studio_id
 
     def _image(
@@ -144,18 +145,9 @@ class _Page:
             self.images[image.task_id][image.data_key] = image
         self.imported = {row.task_id: row for row in self._rows(ImportedImageRow, ImportedImageRow.task_id.in_(ids))}
         self._versions = self._current_versions(ids)
-        versions = [row.id for rows in self._versions.values() for row in rows]
         self._regions: dict[int, list[AnnotatedRegion]] = defaultdict(list)
-        ordered = (AnnotationRegionRow.version_id, AnnotationRegionRow.position)
-        for row in self._rows(AnnotationRegionRow, AnnotationRegionRow.version_id.in_(versions), *ordered):
-            self._regions[row.version_id].append(region_of(row))
-        self._verdicts = {
-            (row.version_id, row.position): row for row in self._rows(VerdictRow, VerdictRow.version_id.in_(versions))
-        }
-        self._told = {
-            (row.version_id, row.position): Provenance(**json.loads(row.provenance))
-            for row in self._rows(ImportedRegionRow, ImportedRegionRow.version_id.in_(versions))
-        }
+        self._provenance: dict[int, list[Provenance]] = defaultdict(list)
+        self._read_regions({task.id: task.label_studio_id for task in tasks})
         numbers = [task.label_studio_id for task in tasks]
         self.sizes = self._predicted_sizes(numbers)
         self.predictions: dict[int, list[Prediction]] = defaultdict(list)
@@ -173,27 +165,28 @@ class _Page:
             task_id=task_id,
             project_id=self._project_id,
         )
-        return AttributedAnnotation(
-            annotation,
-            tuple(self._provenance(annotation, (row.id, position)) for position in range(len(annotation.regions))),
-        )
+        return AttributedAnnotation(annotation, tuple(self._provenance[row.id]))
 
-    def _provenance(self, annotation: Annotation, place: tuple[int, int]) -> Provenance:
-        if place in self._told:
-            return self._told[place]
-        verdict = self._verdicts.get(place)
-        if verdict is None:
-            return Provenance(annotation.task_id, annotation.id, annotation.annotator)
-        return Provenance(
-            task_id=annotation.task_id,
-            annotation_id=annotation.id,
-            annotator=annotation.annotator,
-            verdict=verdict.kind,
+    def _read_regions(self, task_ids: Mapping[int, int]) -> None:
+        """Read the regions of the current versions and where each comes from; ``task_ids`` are Label Studio's."""
+        rows = [row for found in self._versions.values() for row in found]
+        versions = {row.id: (task_ids[row.task_id], row.label_studio_id, row.annotator) for row in rows}
+        told = {
+            (row.version_id, row.position): Provenance(**json.loads(row.provenance))
+            for row in self._rows(ImportedRegionRow, ImportedRegionRow.version_id.in_(versions))
+        }
+        place = AnnotationRegionRow.version_id, AnnotationRegionRow.position
+        of_region = and_(VerdictRow.version_id == place[0], VerdictRow.position == place[1])
+        verdict = VerdictRow.kind, VerdictRow.emitted_region, VerdictRow.model_version, VerdictRow.prompt
+        columns = select(*place, *verdict, VerdictRow.score, *REGION_COLUMNS).outerjoin(VerdictRow, of_region)
+        for version, position, kind, emitted, model_version, prompt, score, *region in self._connection.execute(
+            columns.where(AnnotationRegionRow.version_id.in_(versions)).order_by(*place)
+        ):
             # Where a person added a box, the version is the one that missed it.
-            model_version=None if verdict.emitted_region is None else verdict.model_version,
-            prompt=verdict.prompt,
-            score=verdict.score,
-        )
+            proposed = None if emitted is None else model_version
+            provenance = Provenance(*versions[version], kind, proposed, prompt, score)
+            self._regions[version].append(region_of_columns(region))
+            self._provenance[version].append(told.get((version, position), provenance))
 
     def _current_versions(self, tasks: Sequence[int]) -> dict[int, list[Row[Any]]]:
         columns = select(AnnotationVersionRow.__table__, AnnotationRow.label_studio_id).join(

@@ -1,13 +1,33 @@
 """Rows of annotations read as records: whole objects of the session, or the bare rows of an export."""
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Row
 
 from backend.db.tables import AnnotationRegionRow, AnnotationVersionRow
 from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
+
+_REGION = (
+    "region_id",
+    "image",
+    "labels",
+    "x",
+    "y",
+    "width",
+    "height",
+    "rotation",
+    "image_width",
+    "image_height",
+    "origin",
+    "prediction",
+    "score",
+)
+REGION_COLUMNS = tuple(getattr(AnnotationRegionRow, name) for name in _REGION)
+_fields = attrgetter(*_REGION)
 
 
 def annotation_of(
@@ -34,18 +54,24 @@ def annotation_of(
     )
 
 
-def region_of(row: AnnotationRegionRow | Row[Any]) -> AnnotatedRegion:
+def region_of(row: AnnotationRegionRow) -> AnnotatedRegion:
     """Read one region, in Label Studio's percent."""
+    return region_of_columns(_fields(row))
+
+
+def region_of_columns(columns: Sequence[Any]) -> AnnotatedRegion:
+    """Read one region from its `REGION_COLUMNS`; an export has a million, and asking a row by name takes longer."""
+    key, image, labels, x, y, width, height, rotation, image_width, image_height, origin, prediction, score = columns
     return AnnotatedRegion(
-        id=row.region_id,
-        image=row.image,
-        labels=_labels(row.labels),
-        value=PercentBox(row.x, row.y, row.width, row.height, row.rotation),
-        image_width=row.image_width,
-        image_height=row.image_height,
-        origin=row.origin,
-        prediction=row.prediction,
-        score=row.score,
+        key,
+        image,
+        _labels(labels),
+        PercentBox(x, y, width, height, rotation),
+        image_width,
+        image_height,
+        origin,
+        prediction,
+        score,
     )
 
 

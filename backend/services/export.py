@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from backend.domain.annotations import AnnotatedRegion
 from backend.domain.dataset import (
@@ -100,6 +101,7 @@ class Export:
         wanted = request.labels or {label.name for label in every} - left
         self.labels = tuple(label for label in every if label.name in wanted)
         self._wanted = {label.id for label in self.labels}
+        self._label_ids = lru_cache(self._label_ids_of)  # regions are many, their labels few
 
     def images(self) -> Iterator[tuple[DatasetImage, bytes | None]]:
         """Yield the data set's images, in the order of their ids, with their files if they are copied.
@@ -205,12 +207,9 @@ class Export:
 
     def _box(self, region: AnnotatedRegion, provenance: Provenance, width: int, height: int) -> DatasetBox | str:
         """Clip one box; a string says why it is left out."""
-        known = tuple(dict.fromkeys(self._numbers[name] for name in region.labels if name in self._numbers))
-        if not known:
-            return "unknown-label" if region.labels else "no-label"
-        wanted = tuple(number for number in known if number in self._wanted)
-        if not wanted:
-            return "other-labels"
+        wanted = self._label_ids(region.labels)
+        if isinstance(wanted, str):
+            return wanted
         try:
             box = on_grid(percent_to_pixels(region.value, width, height))
         except ValueError:
@@ -220,6 +219,13 @@ class Export:
             return "outside-the-image" if box.width > 0 and box.height > 0 else "no-area"
         self.tally.clipped += not is_inside(box, width, height)
         return DatasetBox(box, outline, wanted, provenance)
+
+    def _label_ids_of(self, labels: tuple[str, ...]) -> tuple[int, ...] | str:
+        """The ids of a region's wanted labels, each once; a string says why it is left out."""
+        known = tuple(dict.fromkeys(self._numbers[name] for name in labels if name in self._numbers))
+        if not known:
+            return "unknown-label" if labels else "no-label"
+        return tuple(number for number in known if number in self._wanted) or "other-labels"
 
     def _proposals(self, image: AnnotatedImage, sized: "_Sized") -> tuple[ScoredBox, ...]:
         chosen = [each for each in image.predictions if each.model_version == self._request.predictions]
