@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backend.db.engine import open_engine
+from backend.db.letterbox import open_letterbox
 from backend.db.schema import prepare
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.records import Picture
@@ -82,15 +83,15 @@ def build_backend(settings: Settings, detector: "GlipModelDetector") -> Backend:
     )
 
 
-def open_database(settings: Settings) -> Callable[[], UnitOfWork]:
-    """Return what makes units of work; an empty database gets its tables.
+def open_database(settings: Settings, *, reads_only: bool = False) -> Callable[[], UnitOfWork]:
+    """Return what makes units of work (that only read: they keep no writer waiting); an empty database gets its tables.
 
     Raises:
         StorageError: the database cannot be used, or needs an upgrade.
     """
     engine = open_engine(settings.database_url)
     prepare(engine)
-    return partial(SqlUnitOfWork, engine)
+    return partial(SqlUnitOfWork, engine, open_letterbox(engine), reads_only=reads_only)
 
 
 def build_worker(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Worker:

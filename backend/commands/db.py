@@ -45,6 +45,7 @@ def check(repair: bool) -> None:
     from functools import partial
 
     from backend.db.engine import open_engine
+    from backend.db.letterbox import open_letterbox
     from backend.db.schema import check as check_schema
     from backend.db.schema import shown
     from backend.db.unit_of_work import SqlUnitOfWork
@@ -54,7 +55,7 @@ def check(repair: bool) -> None:
 
     engine = open_engine(Settings.from_env().database_url)
     click.echo(f"{shown(engine)}: schema {check_schema(engine)}, up to date")
-    unit_of_work = partial(SqlUnitOfWork, engine)
+    unit_of_work = partial(SqlUnitOfWork, engine, open_letterbox(engine))
     counts, failures = CorrectionsService(unit_of_work).inbox()
     click.echo(f"events: {counts.applied} applied, {counts.waiting} waiting, {counts.failed} failed")
     for failure in failures:

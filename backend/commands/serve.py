@@ -3,9 +3,12 @@
 import errno
 import logging
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
-from threading import Event, Thread
+from threading import Thread
 
 import click
 
@@ -33,7 +36,7 @@ def command(host: str | None, port: int | None, model: str | None, worker: bool)
     """
     from waitress import create_server
 
-    from backend.bootstrap import build_backend, build_detector, build_worker
+    from backend.bootstrap import build_backend, build_detector
     from backend.settings import Settings
     from backend.web.app import MAX_BODY, create_app
 
@@ -66,16 +69,17 @@ def command(host: str | None, port: int | None, model: str | None, worker: bool)
     click.echo(f"glip-label serves {version} on http://{settings.host}:{server.effective_port}")
     if backend.model_remark is not None:
         click.echo(backend.model_remark)
-    stop = Event()
-    thread = Thread(target=build_worker(settings, backend.unit_of_work).run, args=(stop,), name="worker")
-    if worker:
-        thread.start()
-    try:
+    with _worker() if worker else nullcontext():
         server.run()
-    finally:
-        stop.set()
-        if worker:
-            thread.join()
+
+
+def _worker() -> "subprocess.Popen[bytes]":
+    """Start a worker, which ends with the ``with`` block, or with us if we are killed.
+
+    It is a process of its own: in this one, answers to events would wait for the interpreter while it works.
+    """
+    command = [sys.executable, "-m", "backend.cli", "worker", "--until-stdin-ends"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - ourselves
 
 
 def _warm_up(load: Callable[[], None]) -> None:

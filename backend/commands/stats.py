@@ -30,7 +30,7 @@ def command(project: str, as_json: bool) -> None:
     from backend.services.stats import project_stats
     from backend.settings import Settings
 
-    table = project_stats(open_database(Settings.from_env()), project)
+    table = project_stats(open_database(Settings.from_env(), reads_only=True), project)
     click.echo(json.dumps(table.to_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(table)))
 
 

@@ -1,8 +1,10 @@
 """``glip-label worker``: apply the events that came in."""
 
 import logging
+import os
 import signal
-from threading import Event
+import sys
+from threading import Event, Thread
 
 import click
 
@@ -10,7 +12,8 @@ import click
 @click.command()
 @click.option("--once", is_flag=True, help="Apply what waits, then end.")
 @click.option("--retry", is_flag=True, help="First let events wait again that could not be applied.")
-def command(once: bool, retry: bool) -> None:
+@click.option("--until-stdin-ends", is_flag=True, hidden=True)
+def command(once: bool, retry: bool, until_stdin_ends: bool) -> None:
     """Apply the events that came in, until Ctrl-C.
 
     `glip-label serve` does the same beside answering; this is for a machine of its own, or after serving with
@@ -37,5 +40,15 @@ def command(once: bool, retry: bool) -> None:
     stop = Event()
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: stop.set())
-    click.echo("glip-label applies events")
+    if until_stdin_ends:  # as a child of `serve`, whose answers people wait for
+        if hasattr(os, "nice"):
+            os.nice(10)
+        Thread(target=_wait_for_stdin, args=(stop,), daemon=True).start()
+    else:
+        click.echo("glip-label applies events")
     worker.run(stop)
+
+
+def _wait_for_stdin(stop: Event) -> None:
+    sys.stdin.buffer.read()
+    stop.set()

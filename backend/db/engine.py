@@ -48,14 +48,19 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
     Raises:
         StorageError: instead of any SQLAlchemy error inside the block.
     """
-    options: dict[str, Any] = {_READS_ONLY: True}
-    if engine.dialect.name == "postgresql":
-        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     try:
-        with engine.execution_options(**options).connect() as connection:
+        with for_reading(engine).connect() as connection:
             yield connection
     except SQLAlchemyError as error:
         raise storage_error(engine, error) from error
+
+
+def for_reading(engine: Engine) -> Engine:
+    """Return the engine for transactions that only read: each sees one moment, and no writer waits for it."""
+    options: dict[str, Any] = {_READS_ONLY: True}
+    if engine.dialect.name == "postgresql":
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    return engine.execution_options(**options)
 
 
 def storage_error(engine: Engine, error: SQLAlchemyError) -> StorageError:

@@ -1,12 +1,14 @@
-"""The inbox in a table."""
+"""The inbox in a table; with SQLite, facts come to it through a letterbox."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import CursorResult, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from backend.db.letterbox import Letter, Letterbox
 from backend.db.tables import InboxRow
 from backend.domain.facts import InboxCounts, InboxFailure
 
@@ -15,15 +17,39 @@ _FAILED = (InboxRow.applied_at.is_(None), InboxRow.error.is_not(None))
 
 
 class SqlInbox:
-    """``ports.Inbox`` in a table."""
+    """``ports.Inbox`` in a table.
 
-    def __init__(self, session: Session) -> None:
+    With a letterbox, what is added goes there, and `waiting` moves it to the table. A crash between the two, or another
+    worker, may move a fact twice: applied twice it changes nothing.
+    """
+
+    def __init__(self, session: Session, letterbox: Letterbox | None = None) -> None:
         self._session = session
+        self._letterbox = letterbox
+        self._added: list[Letter] = []
+        self._moved = 0
 
     def add(self, action: str, project_id: int | None, payload: str) -> None:
-        self._session.add(InboxRow(action=action, project_id=project_id, payload=payload))
+        letter = Letter(action, project_id, payload, datetime.now(UTC))
+        if self._letterbox is None:
+            self._session.add(InboxRow(**asdict(letter)))
+        else:
+            self._added.append(letter)
+
+    def committed(self) -> None:
+        """Do in the letterbox what belongs to the transaction that was kept just now."""
+        if self._letterbox is not None and self._added:
+            self._letterbox.add(self._added)
+            self._added = []
+        if self._letterbox is not None and self._moved:
+            self._letterbox.remove(self._moved)
+            self._moved = 0
 
     def waiting(self, limit: int) -> Sequence[int]:
+        if self._letterbox is not None:
+            self._moved, letters = self._letterbox.oldest(limit)
+            if letters:
+                self._session.execute(insert(InboxRow), [asdict(letter) for letter in letters])
         return self._session.scalars(select(InboxRow.id).where(*_WAITS).order_by(InboxRow.id).limit(limit)).all()
 
     def claim(self, entry: int) -> str | None:
@@ -42,7 +68,8 @@ class SqlInbox:
             self._session.scalars(select(func.count()).select_from(InboxRow).where(*conditions)).one()
             for conditions in (_WAITS, _FAILED, ())
         )
-        return InboxCounts(waiting, failed, every - waiting - failed)
+        coming = 0 if self._letterbox is None else self._letterbox.count()
+        return InboxCounts(waiting + coming, failed, every - waiting - failed)
 
     def failures(self, limit: int) -> Sequence[InboxFailure]:
         rows = self._session.scalars(select(InboxRow).where(*_FAILED).order_by(InboxRow.id).limit(limit))

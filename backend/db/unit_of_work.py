@@ -8,8 +8,9 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from backend.db.corrections import SqlCorrections
-from backend.db.engine import storage_error
+from backend.db.engine import for_reading, storage_error
 from backend.db.inbox import SqlInbox
+from backend.db.letterbox import Letterbox
 from backend.db.projects import SqlProjects
 from backend.db.tables import PredictionRegionRow, PredictionRow
 from backend.domain.geometry import Box
@@ -68,6 +69,11 @@ class SqlPredictions:
 class SqlUnitOfWork:
     """``ports.UnitOfWork``: the transaction lasts as long as the ``with`` block.
 
+    Args:
+        engine: the database.
+        letterbox: where facts come in, if not in the database itself.
+        reads_only: nothing will be written: then the transaction keeps no writer waiting, however long it takes.
+
     Raises:
         StorageError: instead of any SQLAlchemy error inside the block.
     """
@@ -77,15 +83,16 @@ class SqlUnitOfWork:
     corrections: Corrections
     inbox: Inbox
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, letterbox: Letterbox | None = None, *, reads_only: bool = False) -> None:
+        self._engine = for_reading(engine) if reads_only else engine
+        self._letterbox = letterbox
 
     def __enter__(self) -> "SqlUnitOfWork":
         self._session = Session(self._engine)
         self.predictions = SqlPredictions(self._session)
         self.projects = SqlProjects(self._session)
         self.corrections = SqlCorrections(self._session)
-        self.inbox = SqlInbox(self._session)
+        self.inbox = self._inbox = SqlInbox(self._session, self._letterbox)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -96,6 +103,7 @@ class SqlUnitOfWork:
 
     def commit(self) -> None:
         self._session.commit()
+        self._inbox.committed()
 
 
 def _region_row(position: int, region: Region) -> PredictionRegionRow:

@@ -40,7 +40,9 @@ class CorrectionsService:
     def waiting(self, limit: int = 100) -> Sequence[int]:
         """Return the inbox entries to apply, oldest first."""
         with self._unit_of_work() as unit:
-            return unit.inbox.waiting(limit)
+            entries = unit.inbox.waiting(limit)
+            unit.commit()
+        return entries
 
     def apply(self, entry: int) -> bool:
         """Apply one inbox entry and mark it, in one transaction; False where another worker did.
