@@ -22,7 +22,9 @@ from integrations.written_aside import write_json, written_aside
 
 MANIFEST = "manifest.json"
 IMAGES = "images"
-IDS_PER_IMAGE = 10_000  # an annotation's id is its image's times this, plus its place: nothing elsewhere changes it
+# Image 1 has the annotations 1 to this, image 2 the next ones, and so on: nothing elsewhere changes an annotation's id.
+# No known data set has as many on one image. Ids may need more than 32 bits, as those of COCO's own crowds do.
+IDS_PER_IMAGE = 100_000
 _UNFINISHED = ".unfinished"
 _BYTES_AT_A_TIME = 1 << 20
 
@@ -239,15 +241,15 @@ def _image_row(image: DatasetImage) -> dict[str, Any]:
 
 
 def _annotation_rows(image: DatasetImage) -> Iterator[dict[str, Any]]:
-    number = image.id * IDS_PER_IMAGE
+    number = (image.id - 1) * IDS_PER_IMAGE
     for drawn in image.boxes:
         group = number + 1
         shape = _shape(drawn) | ({"group_id": group} if len(drawn.label_ids) > 1 else {}) | _provenance(drawn)
         for label_id in drawn.label_ids:
             number += 1
             yield {"id": number, "image_id": image.id, "category_id": label_id, **shape}
-    if number >= (image.id + 1) * IDS_PER_IMAGE:
-        raise GlipLabelError(f"{image.file_name} has more than {IDS_PER_IMAGE - 1:,} boxes: that many have no ids")
+    if number > image.id * IDS_PER_IMAGE:
+        raise GlipLabelError(f"{image.file_name} has more than {IDS_PER_IMAGE:,} boxes: that many have no ids")
 
 
 def _shape(drawn: DatasetBox) -> dict[str, Any]:

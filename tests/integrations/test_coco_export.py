@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from backend.domain.dataset import AnnotatedImage, DatasetImage, ImageState, Provenance
 from backend.domain.geometry import Box
@@ -51,7 +52,7 @@ def test_everything_that_is_known_of_an_image_and_a_box_is_written(tmp_path: Pat
     ]
     assert found["annotations"] == [
         {
-            "id": 10_001,
+            "id": 1,
             "image_id": 1,
             "category_id": 1,
             "bbox": [64, 48, 128, 48],
@@ -101,9 +102,9 @@ def test_a_box_with_two_labels_is_two_annotations_of_one_group(tmp_path: Path) -
     regions = [make_region(labels=["dog", "cat"]), make_region(50)]
     found = document(tmp_path, make_image(3, make_annotation(*regions)))["annotations"]
     assert [(each["id"], each["category_id"], each.get("group_id")) for each in found] == [
-        (30_001, 2, 30_001),
-        (30_002, 1, 30_001),
-        (30_003, 1, None),
+        (200_001, 2, 200_001),
+        (200_002, 1, 200_001),
+        (200_003, 1, None),
     ]
 
 
@@ -113,6 +114,16 @@ def test_ids_stay_when_other_images_come_or_go(tmp_path: Path) -> None:
     some = document(tmp_path / "some", images[2])
     assert [each for each in every["annotations"] if each["image_id"] == 7] == some["annotations"]
     assert every["images"][2] == some["images"][0]
+
+
+def test_pycocotools_matches_boxes_whose_ids_need_more_than_32_bits(tmp_path: Path) -> None:
+    export_to(tmp_path, FakeProject([make_image(2**33, make_annotation(make_region(), make_region(50)))]))
+    truth = COCO(str(tmp_path / "annotations.json"))
+    found = [{**each, "score": 0.9} for each in truth.loadAnns(truth.getAnnIds())]
+    judged = COCOeval(truth, truth.loadRes(found), "bbox")
+    judged.evaluate()
+    matched = next(image["dtMatches"][0] for image in judged.evalImgs if image)
+    assert sorted(matched) == truth.getAnnIds() == [(2**33 - 1) * 100_000 + place for place in (1, 2)]
 
 
 def test_the_manifest_has_the_hash_of_every_file(tmp_path: Path) -> None:
@@ -188,7 +199,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_more_boxes_than_an_image_has_ids_for_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco_export, "IDS_PER_IMAGE", 3)
+    monkeypatch.setattr(coco_export, "IDS_PER_IMAGE", 2)
     image = make_image(1, make_annotation(make_region(), make_region(), make_region()))
     with pytest.raises(GlipLabelError, match=r"d/1\.png has more than 2 boxes"):
         export_to(tmp_path, FakeProject([image]))
