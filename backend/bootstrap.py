@@ -91,7 +91,9 @@ def open_database(settings: Settings, *, reads_only: bool = False) -> Callable[[
     """
     engine = open_engine(settings.database_url)
     prepare(engine)
-    return partial(SqlUnitOfWork, engine, open_letterbox(engine), reads_only=reads_only)
+    if reads_only:
+        return partial(SqlUnitOfWork, engine, reads_only=True)
+    return partial(SqlUnitOfWork, engine, open_letterbox(engine))
 
 
 def build_worker(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Worker:

@@ -107,6 +107,16 @@ def test_a_served_model_applies_the_events_that_come_in(model: Path, tmp_path: P
         assert process.returncode == 0
 
 
+def test_a_killed_service_takes_its_worker_along(model: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, MODEL=model) as (url, process):
+        with urlopen(Request(f"{url}/webhook", json.dumps(recorded("webhook_tasks_created")["json"]).encode())):
+            pass
+        assert process.stdout is not None
+        assert any("inbox entry=1 applied" in line for line in process.stdout)
+        process.kill()
+        process.communicate(timeout=START_SECONDS)  # ends once nobody holds the other end of the pipe
+
+
 def test_a_port_in_use_is_said_in_one_line(model: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
