@@ -96,7 +96,7 @@ def test_what_comes_in_after_a_look_is_not_removed_with_what_was_seen(
 def test_a_letterbox_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'glip.sqlite3'}")
     (tmp_path / "glip.sqlite3-letterbox").mkdir()
-    with pytest.raises(StorageError, match="glip.sqlite3-letterbox"):
+    with pytest.raises(StorageError, match=r"glip\.sqlite3-letterbox"):
         open_letterbox(engine)
 
 
