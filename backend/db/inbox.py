@@ -8,7 +8,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from backend.db.letterbox import Letter, Letterbox
+from backend.db.letterbox import Letter, Letterbox, last_moved, set_last_moved
 from backend.db.tables import InboxRow
 from backend.domain.facts import InboxCounts, InboxFailure
 
@@ -19,8 +19,7 @@ _FAILED = (InboxRow.applied_at.is_(None), InboxRow.error.is_not(None))
 class SqlInbox:
     """``ports.Inbox`` in a table.
 
-    With a letterbox, what is added goes there, and `waiting` moves it to the table. A crash between the two, or another
-    worker, may move a fact twice: applied twice it changes nothing.
+    With a letterbox, what is added goes there, and `waiting` moves it to the table.
     """
 
     def __init__(self, session: Session, letterbox: Letterbox | None = None) -> None:
@@ -47,9 +46,11 @@ class SqlInbox:
 
     def waiting(self, limit: int) -> Sequence[int]:
         if self._letterbox is not None:
-            self._moved, letters = self._letterbox.oldest(limit)
+            number, letters = self._letterbox.after(last_moved(self._session), limit)
             if letters:
                 self._session.execute(insert(InboxRow), [asdict(letter) for letter in letters])
+                set_last_moved(self._session, number)
+                self._moved = number
         return self._session.scalars(select(InboxRow.id).where(*_WAITS).order_by(InboxRow.id).limit(limit)).all()
 
     def claim(self, entry: int) -> str | None:
@@ -68,7 +69,7 @@ class SqlInbox:
             self._session.scalars(select(func.count()).select_from(InboxRow).where(*conditions)).one()
             for conditions in (_WAITS, _FAILED, ())
         )
-        coming = 0 if self._letterbox is None else self._letterbox.count()
+        coming = 0 if self._letterbox is None else self._letterbox.count(last_moved(self._session))
         return InboxCounts(waiting + coming, failed, every - waiting - failed)
 
     def failures(self, limit: int) -> Sequence[InboxFailure]:

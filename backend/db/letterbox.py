@@ -3,14 +3,32 @@
 A SQLite file has one writer at a time. A writer may take long (an import, many events to apply), and no one who waits
 is sure of the next turn; Label Studio gives an event one second and never sends it again. So facts are kept here first,
 where nobody else writes, and the worker moves them to the inbox. PostgreSQL needs none of this.
+
+Each letter is moved once: the database's header (SQLite's `user_version`, which belongs to the transaction) holds the
+number of the last one, so that a crash before letters are removed, or another worker, moves none again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, Text, delete, func, insert, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from backend.db.engine import open_engine, snapshot, storage_error
 from backend.db.tables import Moment
@@ -39,12 +57,20 @@ class Letter:
 
 
 class Letterbox:
-    """Facts on their way to the inbox, in a file; each method is a transaction. A full disk is a StorageError."""
+    """Facts on their way to the inbox, in a file; each method is a transaction. A full disk is a StorageError.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: the file.
+        moved: number of the last letter that was moved; the next one gets a higher one, also in a file that is new or
+            older than the database.
+    """
+
+    def __init__(self, engine: Engine, moved: int) -> None:
         self._engine = engine
         try:
             _LETTERS.create(engine, checkfirst=True)
+            with engine.begin() as connection:
+                _number_from(connection, moved + 1)
         except SQLAlchemyError as error:
             raise storage_error(engine, error) from error
 
@@ -54,21 +80,42 @@ class Letterbox:
         with self._engine.begin() as connection:
             connection.execute(insert(_LETTERS), rows)
 
-    def oldest(self, limit: int) -> tuple[int, Sequence[Letter]]:
-        """Read the facts that came first, and the number that `remove` takes for them; they stay."""
+    def after(self, number: int, limit: int) -> tuple[int, Sequence[Letter]]:
+        """Read the oldest letters behind a number, and the number of the last of them; they stay."""
+        query = select(_LETTERS).where(_LETTERS.c.id > number).order_by(_LETTERS.c.id).limit(limit)
         with snapshot(self._engine) as connection:
-            rows = connection.execute(select(_LETTERS).order_by(_LETTERS.c.id).limit(limit)).all()
+            rows = connection.execute(query).all()
         letters = [Letter(row.action, row.project_id, row.payload, row.received_at) for row in rows]
-        return rows[-1].id if rows else 0, letters
+        return rows[-1].id if rows else number, letters
 
     def remove(self, number: int) -> None:
-        """Remove what `oldest` read: it is in the inbox."""
+        """Remove the letters up to a number: they are in the inbox."""
         with self._engine.begin() as connection:
             connection.execute(delete(_LETTERS).where(_LETTERS.c.id <= number))
 
-    def count(self) -> int:
+    def count(self, after: int) -> int:
+        """Tell how many letters there are behind a number."""
+        query = select(func.count()).select_from(_LETTERS).where(_LETTERS.c.id > after)
         with snapshot(self._engine) as connection:
-            return connection.execute(select(func.count()).select_from(_LETTERS)).scalar_one()
+            return connection.execute(query).scalar_one()
+
+
+def last_moved(database: Session | Connection) -> int:
+    """The number of the last letter that was moved into this database."""
+    return database.execute(text("PRAGMA user_version")).scalar_one()
+
+
+def set_last_moved(database: Session, number: int) -> None:
+    """Keep it, as part of the transaction."""
+    database.execute(text(f"PRAGMA user_version = {number:d}"))
+
+
+def _number_from(connection: Connection, number: int) -> None:
+    """Give no new letter a lower number; SQLite keeps the last one it gave in a table of its own."""
+    last = {"last": number - 1}
+    connection.execute(text("UPDATE sqlite_sequence SET seq = max(seq, :last) WHERE name = 'letters'"), last)
+    absent = "NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'letters')"
+    connection.execute(text(f"INSERT INTO sqlite_sequence (name, seq) SELECT 'letters', :last WHERE {absent}"), last)
 
 
 def open_letterbox(engine: Engine) -> Letterbox | None:
@@ -80,4 +127,6 @@ def open_letterbox(engine: Engine) -> Letterbox | None:
     file = engine.url.database
     if engine.dialect.name != "sqlite" or file in (None, "", ":memory:"):
         return None
-    return Letterbox(open_engine(f"sqlite:///{file}{SUFFIX}"))
+    with snapshot(engine) as connection:
+        moved = last_moved(connection)
+    return Letterbox(open_engine(f"sqlite:///{file}{SUFFIX}"), moved)
