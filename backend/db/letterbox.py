@@ -102,7 +102,7 @@ class Letterbox:
 
 def last_moved(database: Session | Connection) -> int:
     """The number of the last letter that was moved into this database."""
-    return database.execute(text("PRAGMA user_version")).scalar_one()
+    return int(database.execute(text("PRAGMA user_version")).scalar_one())
 
 
 def set_last_moved(database: Session, number: int) -> None:
