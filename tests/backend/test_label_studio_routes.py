@@ -267,7 +267,7 @@ def test_work_beyond_the_time_is_dropped_and_asking_again_goes_on() -> None:
 def test_basic_auth_guards_every_route() -> None:
     service = client(make_backend(basic_auth=("glip", "pä:ss")))
     good = "Basic " + base64.b64encode("glip:pä:ss".encode()).decode()
-    for header in ("", "Bearer x", "Basic !!", "Basic " + base64.b64encode(b"glip:wrong").decode()):
+    for header in ("", "Bearer x", "Basic !!", "Basic é", "Basic " + base64.b64encode(b"glip:wrong").decode()):
         response = service.get("/health", headers={"Authorization": header})
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"].startswith("Basic")
