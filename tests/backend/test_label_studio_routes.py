@@ -110,11 +110,17 @@ def test_a_threshold_given_when_connecting_holds_for_its_project_only() -> None:
     assert len(service.post("/predict", json=make_body("/data/a.png")).get_json()["results"][0]["result"]) == 2
 
 
-@pytest.mark.parametrize("threshold", ["high", 2, True, float("nan")])
+@pytest.mark.parametrize("threshold", ["high", 2, True, float("nan"), 10**400])
 def test_setup_refuses_a_threshold_that_is_none(threshold: object) -> None:
     response = client().post("/setup", json={"project": "1.2", "extra_params": {"threshold": threshold}})
     assert response.status_code == 400
     assert "from 0 to 1" in response.get_json()["error"]
+
+
+def test_setup_refuses_extra_params_that_are_nested_too_deeply() -> None:
+    response = client().post("/setup", json={"project": "1.2", "extra_params": "[" * 5000})
+    assert response.status_code == 400
+    assert "'extra_params' must be" in response.get_json()["error"]
 
 
 def test_regions_are_in_percent_of_the_upright_image() -> None:
