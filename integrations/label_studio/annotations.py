@@ -76,4 +76,4 @@ def _reference(value: object) -> int | None:
 
 def _pixels(value: object) -> int | None:
     read = optional_number(value)
-    return int(read) if read is not None and 1 <= read < 2**31 else None
+    return int(read) if read is not None and 1 <= read <= 1_000_000 else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from backend.domain.geometry import Box, iou
 from backend.domain.records import Label, Prediction, Query, Region, Sentence, Span
 from backend.errors import UsageError
+from integrations.label_studio.fields import number
 from integrations.label_studio.labels import ImageTarget, LabelingConfig
 from integrations.label_studio.regions import box_from_percent
 
@@ -134,9 +135,9 @@ def _drawn_labels(value: Mapping[str, object], target: ImageTarget) -> tuple[Lab
 
 def _numbers(value: Mapping[str, object], *sizes: str) -> dict[str, float]:
     try:
-        numbers = {key: float(str(value[key])) for key in ("x", "y", *sizes)}
+        numbers = {key: number(value.get(key), key) for key in ("x", "y", *sizes)}
         box_from_percent({"width": 0.0, "height": 0.0, **numbers}, 100, 100)
-    except (KeyError, ValueError):
+    except (UsageError, ValueError):
         raise UsageError("the drawn shape has no position") from None
     return {"width": 0.0, "height": 0.0, **numbers}
 

@@ -90,7 +90,10 @@ def test_a_point_gets_the_best_box_around_it() -> None:
     assert chosen(point, aside, best, worse) == [best]
 
 
-@pytest.mark.parametrize("value", [{}, {"x": "left", "y": 1}, {"x": float("inf"), "y": 1}])
+NO_NUMBERS = ["left", float("inf"), 9e8, 10**400, None, [[]]]
+
+
+@pytest.mark.parametrize("value", [{}, *({"x": 1, "y": number} for number in NO_NUMBERS)])
 def test_a_shape_without_position_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="no position"):
         read_prompt([shape("keypointlabels", **value)], config("cat"))
