@@ -46,8 +46,8 @@ def read_prompt(context: Sequence[Mapping[str, object]], config: LabelingConfig)
         kind = item.get("type")
         if kind == "textarea" and item.get("from_name") in config.prompt_controls:
             text = value.get("text")
-            words = "\n".join(map(str, text)) if isinstance(text, list) else str(text or "")
-            return Prompt(target, text_query(words, target), lambda regions, width, height: regions)
+            words = [line for line in (text if isinstance(text, list) else [text]) if isinstance(line, str)]
+            return Prompt(target, text_query("\n".join(words), target), lambda regions, width, height: regions)
         if kind in ("rectanglelabels", "rectangle"):
             return Prompt(target, _drawn_labels(value, target), _others(_numbers(value, "width", "height")))
         if kind in ("keypointlabels", "keypoint"):
@@ -129,7 +129,7 @@ def _marked_sentence(marked: str, mentions: _Mentions) -> Sentence:
 
 def _drawn_labels(value: Mapping[str, object], target: ImageTarget) -> tuple[Label, ...]:
     """The labels that a drawn shape carries, or all where it carries none of the config's."""
-    drawn = {str(name) for names in value.values() if isinstance(names, list) for name in names}
+    drawn = {name for names in value.values() if isinstance(names, list) for name in names if isinstance(name, str)}
     return tuple(label for label in target.labels if label.name in drawn) or target.labels
 
 

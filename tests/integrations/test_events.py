@@ -183,6 +183,12 @@ def test_a_malformed_event_is_refused_by_the_field_s_name(body: object, complain
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("region_id", [None, "", 5, [["r1"]]])
+def test_a_region_whose_id_is_no_text_is_named_by_its_place(region_id: object) -> None:
+    body = broken(NAME, "annotation", "result", 1, "id", value=region_id)
+    assert parse_event(body).fact.annotations[0].regions[1].id == "region 2 of annotation 1"
+
+
 def test_numbers_sent_as_text_are_read() -> None:
     body = broken(NAME, "annotation", "result", 0, "value", "x", value="10.5")
     assert parse_event(body).fact.annotations[0].regions[0].value.x == 10.5
