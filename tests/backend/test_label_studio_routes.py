@@ -294,6 +294,14 @@ def test_no_token_or_body_reaches_the_log(caplog: pytest.LogCaptureFixture) -> N
     assert "project=7 tasks=1 failed=0 regions=2 version=fake-0123abcd" in caplog.text
 
 
+def test_what_a_message_names_does_not_make_it_long(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "glip_label")
+    config = CONFIG.replace('"image"', '"' + "i" * 9000 + '"').replace("$image", "x.png")
+    response = client().post("/predict", json=make_body("/a.png", config=config))
+    assert (response.status_code, len(response.get_json()["error"])) == (422, 500)
+    assert len(caplog.text) < 1000
+
+
 def test_a_request_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "glip_label")
     client().get("/a%0Ab")
