@@ -62,7 +62,7 @@ _CONFIGS = [
     + '"/></RectangleLabels></View>',
 ]
 # What is odd of a certain field only, and would hardly ever meet it by chance.
-_FITTING = {
+_FITTING: dict[str, list[Any]] = {
     **dict.fromkeys(("label_config", "schema"), _CONFIGS),
     **dict.fromkeys(("created_at", "updated_at"), _TIMES),
     **dict.fromkeys(("x", "y", "width", "height", "rotation", "original_width", "threshold"), _NUMBERS),
@@ -97,13 +97,15 @@ RECORDED = {path: {name: with_secrets(path, recorded(name)["json"]) for name in 
 
 
 @st.composite
-def mutated(draw: st.DrawFn, path: str, name: str) -> Any:
+def mutated(draw: st.DrawFn, path: str, name: str) -> object:
     """A recorded document with one to three of its places changed, renamed, taken out or doubled."""
     body = copy.deepcopy(RECORDED[path][name])
     for _ in range(draw(st.integers(1, 3))):
-        holder, key = body, draw(st.sampled_from(list(body)))
-        while _keys(holder[key]) and draw(st.integers(0, 3)):  # else long lists would have nearly all of the changes
-            holder, key = holder[key], draw(st.sampled_from(_keys(holder[key])))
+        holder: Any = body
+        key: Any = draw(st.sampled_from(list(body)))
+        while draw(st.integers(0, 3)) and _keys(holder[key]):  # else long lists would have nearly all of the changes
+            holder = holder[key]
+            key = draw(st.sampled_from(_keys(holder)))
         change = draw(st.sampled_from(["replace", "replace", "replace", "remove", "rename", "double"]))
         if change == "remove":
             del holder[key]

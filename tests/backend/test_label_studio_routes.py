@@ -11,7 +11,7 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 
 from backend.bootstrap import Backend
 from backend.domain.geometry import Box
-from backend.domain.records import Picture, Proposal, Query
+from backend.domain.records import Look, Picture, Proposal, Query
 from backend.errors import ImageError, ModelError, StorageError
 from backend.model_folders import DEMO_REMARK
 from backend.pictures import decode_picture
@@ -194,6 +194,27 @@ def test_a_typed_name_is_searched_for_and_answered_with_its_label() -> None:
     (result,) = results_of(make_body("/data/a.png", config=config, context=context))
     assert [region["value"]["rectanglelabels"] for region in result["result"]] == [["dog"]]
     assert result["result"][0]["meta"]["glip"]["prompt"] == "brown puppy"
+
+
+def test_what_was_looked_at_is_kept_with_each_prediction() -> None:
+    database = FakeDatabase()
+    service = client(make_backend(database=database))
+    config = CONFIG.replace("</View>", '<TextArea name="prompt" toName="image"/></View>')
+    context = [{**TEXT, "value": {"text": ["cat, dog"]}}]
+    for each in (None, context):
+        service.post("/predict", json=make_body(" https://me:pw@h/a.png?sig=s", config=config, context=each))
+    looks = [each.look for each in database.tables.predictions.values()]
+    assert looks == [Look("image", "https://h/a.png", "0" * 64, prompted) for prompted in (False, True)]
+
+
+def test_a_prompt_for_the_labels_themselves_is_a_prediction_of_its_own() -> None:
+    drawn = {"type": "keypointlabels", "to_name": "image", "value": {"x": 50, "y": 50}}
+    batch, prompted = (
+        {region["id"] for result in results_of(make_body("/a.png", context=each)) for region in result["result"]}
+        for each in (None, [drawn])
+    )
+    assert prompted
+    assert batch.isdisjoint(prompted)
 
 
 def test_an_empty_typed_prompt_is_refused() -> None:
