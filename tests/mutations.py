@@ -115,7 +115,7 @@ def mutated(draw: st.DrawFn, path: str, name: str) -> object:
             holder.append(copy.deepcopy(holder[key]))
         else:
             fitting = _FITTING.get(key, [])
-            holder[key] = draw(st.sampled_from(fitting) if fitting and draw(st.booleans()) else _odd)
+            holder[key] = draw(st.sampled_from(fitting) if draw(st.booleans()) and fitting else _odd)
         if not body:
             break
     return body

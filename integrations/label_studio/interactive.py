@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from backend.domain.geometry import Box, iou
 from backend.domain.records import Label, Prediction, Query, Region, Sentence, Span
 from backend.errors import UsageError
-from integrations.label_studio.fields import number
+from integrations.label_studio.fields import number, optional_text
 from integrations.label_studio.labels import ImageTarget, LabelingConfig
 from integrations.label_studio.regions import box_from_percent
 
@@ -44,7 +44,7 @@ def read_prompt(context: Sequence[Mapping[str, object]], config: LabelingConfig)
             continue
         target = next((each for each in config.targets if each.name == item.get("to_name")), config.targets[0])
         kind = item.get("type")
-        if kind == "textarea" and item.get("from_name") in config.prompt_controls:
+        if kind == "textarea" and optional_text(item.get("from_name")) in config.prompt_controls:
             text = value.get("text")
             words = [line for line in (text if isinstance(text, list) else [text]) if isinstance(line, str)]
             return Prompt(target, text_query("\n".join(words), target), lambda regions, width, height: regions)

@@ -119,5 +119,5 @@ def test_a_shape_without_position_is_refused(value: dict[str, object]) -> None:
 
 def test_other_items_are_no_prompt() -> None:
     note = {"type": "textarea", "from_name": "note", "value": {}}
-    items = [{"type": "choices", "value": {"choices": ["x"]}}, note, {}]
+    items = [{"type": "choices", "value": {"choices": ["x"]}}, note, note | {"from_name": []}, {}]
     assert read_prompt(items, config("cat")) is None
