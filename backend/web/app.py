@@ -35,7 +35,11 @@ def create_app(backend: Backend) -> Flask:
         if _may_come_in(backend):
             return None
         if backend.basic_auth is None:
-            return _failure(401, f"events must carry the header {SECRET_HEADER}: run `glip-label connect` again")
+            return _failure(
+                401,
+                f"events must carry the header {SECRET_HEADER}: run `glip-label connect` again (Start Training never "
+                "carries it: set GLIP_LABEL_BASIC_AUTH_USER and GLIP_LABEL_BASIC_AUTH_PASSWORD for serve and connect)",
+            )
         response = _failure(401, "this service asks for its user name and password (basic auth)")
         response.headers["WWW-Authenticate"] = 'Basic realm="glip-label"'
         return response
