@@ -62,7 +62,7 @@ def annotations(draw: st.DrawFn, number: int, count: int, names: Sequence[str]) 
     """An annotation of image ``number``; each region has the prompt ``number/count/position``."""
     # Hypothesis prefers little of everything, and then hardly a box would be left: what is odd gets a small share.
     labels = st.lists(st.sampled_from([*names, *names, "nobody's"]), min_size=1, max_size=3)
-    regions = []
+    regions: list[AnnotatedRegion] = []
     for _ in range(draw(st.sampled_from([3, 2, 1, 5, 0]))):
         chosen = draw(labels) if draw(st.integers(0, 9)) < 9 else []
         again = regions and draw(st.integers(0, 4)) == 4
