@@ -8,7 +8,7 @@
     ├── BusyError             not done in the time there was      exit 1, HTTP 503
     ├── ModelError            weights that cannot be used         exit 1, HTTP 503
     ├── StorageError          database that cannot be used        exit 1, HTTP 503
-    │   └── ValueRefusedError a value that it cannot hold         exit 1, HTTP 503
+    │   └── ValueRefusedError a value that it cannot hold         exit 1, HTTP 422
     └── LabelStudioError      Label Studio away or refusing       exit 1, HTTP 502
 
 Each message is one line that names the thing (id, path, field) and the cure. The command line prints it without a
@@ -66,6 +66,8 @@ class StorageError(GlipLabelError):
 
 class ValueRefusedError(StorageError):
     """A value that the database cannot hold; it goes on working with others."""
+
+    status = 422
 
 
 class LabelStudioError(GlipLabelError):

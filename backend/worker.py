@@ -8,6 +8,7 @@ from time import monotonic, perf_counter
 
 from backend.errors import GlipLabelError, StorageError, ValueRefusedError
 from backend.services.corrections import CorrectionsService
+from backend.web.lines import one_line
 
 log = logging.getLogger("glip_label.worker")
 
@@ -73,7 +74,7 @@ class Worker:
         try:
             applied = self._corrections.apply(entry)
         except (ValueError, ValueRefusedError) as error:
-            log.error("inbox entry=%d cannot be applied: %s", entry, " ".join(str(error).split()))
+            log.error("inbox entry=%d cannot be applied: %s", entry, one_line(str(error)))
             self._corrections.fail(entry, str(error))
             return False
         except StorageError:

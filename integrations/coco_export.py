@@ -225,7 +225,7 @@ def _is_ours(manifest: Path) -> bool:
 
 def _image_row(image: DatasetImage) -> dict[str, Any]:
     extra = {
-        "original": None if image.original == image.file_name else image.original,
+        "original": None if image.original in ("", image.file_name) else image.original,
         "task_id": image.task_id,
         "sha256": image.sha256,
         "split": image.split,

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from backend.bootstrap import Backend
-from backend.domain.records import Label, Query
+from backend.domain.records import Label, Look, Query
 from backend.ports import Detector, Images
 from backend.services.corrections import CorrectionsService
 from backend.services.predict import Ask, Predict, PredictLimits
@@ -35,7 +35,14 @@ def recordings(path: str) -> list[str]:
 
 
 def make_ask(task_id: int = 1, reference: str = "/data/upload/1/a.png", query: Query | None = None) -> Ask:
-    return Ask("7.1795423412", 7, task_id, reference, (Label("cat"), Label("dog")) if query is None else query)
+    return Ask(
+        "7.1795423412",
+        7,
+        task_id,
+        reference,
+        (Label("cat"), Label("dog")) if query is None else query,
+        Look("image", reference),
+    )
 
 
 def make_body(

@@ -26,7 +26,7 @@ from backend.domain.annotations import AnnotatedRegion
 from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel, Provenance
 from backend.domain.facts import ProjectState
 from backend.domain.geometry import Box
-from backend.domain.records import Prediction, Proposal, Region
+from backend.domain.records import Look, Prediction, Proposal, Region
 
 _PAGE = 500  # tasks
 
@@ -89,18 +89,17 @@ class SqlAnnotatedImages:
         self, page: "_Page", task: Row[Any], key: str, annotations: Sequence[AttributedAnnotation]
     ) -> AnnotatedImage:
         stored, imported = page.images[task.id][key], page.imported.get(task.id)
-        width, height = stored.width, stored.height
-        if width is None and len(page.images[task.id]) == 1:  # else nobody knows of which image a prediction is
-            width, height = page.sizes.get(task.label_studio_id, (None, None))
+        looked_at = page.looks.get((task.label_studio_id, stored.reference), stored)
+        seen = stored if stored.width is not None else looked_at
         return AnnotatedImage(
             id=(task.label_studio_id - 1) * len(self._keys) + self._keys.index(key) + 1,
             reference=stored.reference,
-            width=width,
-            height=height,
-            sha256=stored.sha256,
+            width=seen.width,
+            height=seen.height,
+            sha256=seen.sha256,
             task_id=task.label_studio_id if imported is None else imported.original_task,
             annotations=tuple(annotations),
-            predictions=tuple(page.predictions[task.label_studio_id]),
+            predictions=tuple(page.predictions[task.label_studio_id, stored.reference]),
             file_name=None if imported is None else imported.file_name,
         )
 
@@ -149,8 +148,8 @@ class _Page:
         self._provenance: dict[int, list[Provenance]] = defaultdict(list)
         self._read_regions({task.id: task.label_studio_id for task in tasks})
         numbers = [task.label_studio_id for task in tasks]
-        self.sizes = self._predicted_sizes(numbers)
-        self.predictions: dict[int, list[Prediction]] = defaultdict(list)
+        self.looks = self._last_looks(numbers)
+        self.predictions: dict[tuple[int, str], list[Prediction]] = defaultdict(list)
         if model_version is not None:
             self._read_predictions(numbers, model_version)
 
@@ -203,21 +202,22 @@ class _Page:
             by_task[row.task_id].append(row)
         return by_task
 
-    def _predicted_sizes(self, tasks: Sequence[int]) -> dict[int, tuple[int, int]]:
-        """Upright sizes of the pictures that something was predicted for."""
-        found = self._connection.execute(
-            select(PredictionRow.task_id, PredictionRow.width, PredictionRow.height)
-            .where(PredictionRow.project_id == self._project_id, PredictionRow.task_id.in_(tasks))
-            .order_by(PredictionRow.created_at)
+    def _last_looks(self, tasks: Sequence[int]) -> dict[tuple[int, str], Row[Any]]:
+        """Upright size and hash, by task and reference, of the pictures that something was predicted for."""
+        found = self._rows(
+            PredictionRow,
+            (PredictionRow.project_id == self._project_id) & PredictionRow.task_id.in_(tasks),
+            PredictionRow.created_at,
         )
-        return {row.task_id: (row.width, row.height) for row in found}
+        return {(row.task_id, row.reference): row for row in found}
 
     def _read_predictions(self, tasks: Sequence[int], model_version: str) -> None:
         found = self._rows(
             PredictionRow,
             (PredictionRow.project_id == self._project_id)
             & PredictionRow.task_id.in_(tasks)
-            & (PredictionRow.model_version == model_version),
+            & (PredictionRow.model_version == model_version)
+            & PredictionRow.prompted.is_(False),
             PredictionRow.created_at,
             PredictionRow.id,
         )
@@ -230,8 +230,10 @@ class _Page:
             proposal = Proposal(Box(row.x1, row.y1, row.x2, row.y2), row.label, row.score, row.prompt)
             regions[row.prediction_id].append(Region(row.id, proposal))
         for row in found:
-            prediction = Prediction(row.task_id, model_version, row.width, row.height, tuple(regions[row.id]), row.id)
-            self.predictions[row.task_id].append(prediction)
+            look = Look(row.image, row.reference, row.sha256)
+            found_in = tuple(regions[row.id])
+            prediction = Prediction(row.task_id, model_version, row.width, row.height, found_in, row.id, look)
+            self.predictions[row.task_id, row.reference].append(prediction)
 
     def _rows(self, table: Any, condition: Any, *order: Any) -> _Rows:
         return self._connection.execute(select(table.__table__).where(condition).order_by(*order)).all()

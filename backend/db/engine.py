@@ -66,7 +66,8 @@ def for_reading(engine: Engine) -> Engine:
 def storage_error(engine: Engine, error: SQLAlchemyError) -> StorageError:
     """Say in one line what the database refused; statements and parameters stay out of it."""
     name = engine.url.render_as_string(hide_password=True)
-    if isinstance(error, (DataError, IntegrityError)):
+    beyond_limit = isinstance(error, DBAPIError) and str(getattr(error.orig, "sqlstate", "")).startswith("54")
+    if isinstance(error, (DataError, IntegrityError)) or beyond_limit:
         return ValueRefusedError(f"the database {name} refused a value: {_first_line(error)}")
     return StorageError(f"the database {name} failed: {_first_line(error)}")
 

@@ -195,7 +195,10 @@ class InboxRow(Base):
 
 
 class PredictionRow(Base):
-    """One prediction, also where it found nothing; at most one per task, model version and query."""
+    """One prediction, also where it found nothing; at most one per task, model version and query.
+
+    ``image``, ``reference`` and ``sha256`` tell which picture was looked at; None where an earlier release did not.
+    """
 
     __tablename__ = "predictions"
     __table_args__ = (UniqueConstraint("project_id", "task_id", "model_version", "query_key"),)
@@ -207,6 +210,10 @@ class PredictionRow(Base):
     query_key: Mapped[str] = mapped_column(String(64))
     width: Mapped[int]
     height: Mapped[int]
+    image: Mapped[str | None]
+    reference: Mapped[str | None]
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    prompted: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=_now)
     regions: Mapped[list["PredictionRegionRow"]] = relationship(
         order_by="PredictionRegionRow.position", cascade="all, delete-orphan", lazy="selectin"

@@ -14,7 +14,7 @@ from backend.db.letterbox import Letterbox
 from backend.db.projects import SqlProjects
 from backend.db.tables import PredictionRegionRow, PredictionRow
 from backend.domain.geometry import Box
-from backend.domain.records import Prediction, Proposal, Region
+from backend.domain.records import Look, Prediction, Proposal, Region
 from backend.ports import Corrections, Inbox, Predictions, Projects
 
 
@@ -42,6 +42,10 @@ class SqlPredictions:
             query_key=query_key,
             width=prediction.width,
             height=prediction.height,
+            image=prediction.look.image,
+            reference=prediction.look.reference,
+            sha256=prediction.look.sha256,
+            prompted=prediction.look.prompted,
             regions=[_region_row(position, region) for position, region in enumerate(prediction.regions)],
         )
         try:
@@ -127,4 +131,5 @@ def _record(row: PredictionRow) -> Prediction:
         Region(item.id, Proposal(Box(item.x1, item.y1, item.x2, item.y2), item.label, item.score, item.prompt))
         for item in row.regions
     )
-    return Prediction(row.task_id, row.model_version, row.width, row.height, regions, row.id)
+    look = Look(row.image, row.reference, row.sha256, row.prompted)
+    return Prediction(row.task_id, row.model_version, row.width, row.height, regions, row.id, look)

@@ -40,10 +40,14 @@ _Found = Mapping[int, _Emitted]  # index of a final region -> the proposed regio
 def verdicts_of(annotation: Annotation, predictions: Iterable[Prediction]) -> tuple[Verdict, ...]:
     """Tell of every final region what it was, and which proposed regions were deleted.
 
-    The annotation answers the predictions whose region ids or ``meta.glip`` it carries. Where it carries none, as when
-    every box was deleted, it is held against the one that it resembles most; of equals, the newest version by name.
-    Only regions of answered predictions can be deleted. Both boxes are compared inside the image, a rotated one by
-    its bounds, at the size the editor saw: an untouched region is accepted even where we took the image for larger.
+    Of each image the annotation answers the predictions whose region ids or ``meta.glip`` it carries. Where it carries
+    none, as when every box was deleted, it is held against the one of a version that it answers elsewhere, then the one
+    that it resembles most; of equals, the newest version by name. Only regions of answered predictions can be deleted.
+    What was found for a typed or drawn prompt is answered by region ids and ``meta.glip`` alone, and never deleted: the
+    editor shows some of it, to one person, who takes what is wanted.
+
+    Both boxes are compared inside the image, a rotated one by its bounds, at the size the editor saw: an untouched
+    region is accepted even where we took the image for larger.
 
     Args:
         annotation: a skipped one has no verdicts.
@@ -114,7 +118,8 @@ def _by_meta(finals: _Finals, prediction: Prediction, found: _Found) -> dict[int
 
 def _by_overlap(finals: _Finals, predictions: Iterable[Prediction], found: _Found) -> dict[int, _Emitted]:
     """Find regions that were drawn anew over a proposal of the same label, on the same image as far as it is known."""
-    images: dict[str, set[str]] = {}
+    predictions = list(predictions)
+    images = {each.id: {each.look.image} for each in predictions if each.look.image is not None}
     for index, each in found.items():
         images.setdefault(each.prediction.id, set()).add(finals[index].image)
 
@@ -130,24 +135,30 @@ def _by_overlap(finals: _Finals, predictions: Iterable[Prediction], found: _Foun
 
 
 def _answered(finals: _Finals, found: _Found, by_id: Mapping[str, Prediction]) -> list[Prediction]:
-    """Return the predictions that the annotation answers, by id."""
+    """Return the predictions that the annotation answers, by id, without those for prompts."""
     named = {each.prediction.id for each in found.values()} | {final.prediction for final in finals}
-    answered = [prediction for prediction_id, prediction in by_id.items() if prediction_id in named]
-    if answered or len(by_id) < 2:
-        return answered or list(by_id.values())
+    shown = [prediction for prediction in by_id.values() if not prediction.look.prompted]
+    answered = {prediction.id for prediction in shown if prediction.id in named}
+    versions = {prediction.model_version for prediction in shown if prediction.id in named}
 
-    def resemblance(prediction: Prediction) -> tuple[float, list[str | int], str]:
+    def resemblance(prediction: Prediction) -> tuple[bool, float, list[str | int], str]:
         pairs = _by_overlap(finals, [prediction], {})
         overlaps = sum(_likeness(emitted, finals[index])[1] for index, emitted in pairs.items())
-        return overlaps, _natural(prediction.model_version), prediction.id
+        version = prediction.model_version
+        return version in versions, overlaps, _natural(version), prediction.id
 
-    return [max(by_id.values(), key=resemblance)]
+    # Where it is not known which image a prediction is of, it may be any.
+    for image in {prediction.look.image for prediction in shown} - {None} or {None}:
+        of_image = [prediction for prediction in shown if prediction.look.image in (image, None)]
+        if answered.isdisjoint(prediction.id for prediction in of_image):
+            answered |= {prediction.id for prediction in sorted(of_image, key=resemblance)[-1:]}
+    return [prediction for prediction in shown if prediction.id in answered]
 
 
 def _main_version(answered: Collection[Prediction], found: _Found) -> str | None:
     """Return the version that most regions come from: the one that missed what was added."""
     regions = Counter(each.prediction.model_version for each in found.values())
-    versions = {each.model_version for each in answered}
+    versions = {each.model_version for each in answered} | set(regions)
     return max(versions, key=lambda each: (regions[each], _natural(each)), default=None)
 
 

@@ -36,10 +36,11 @@ def shared_polygon(subject: Polygon, window: Polygon) -> Polygon:
 
 
 def rotated_iou(a: RotatedBox, b: RotatedBox) -> float:
-    """Intersection over union of two rotated boxes in ``[0, 1]``; two without area have 0."""
+    """Intersection over union of two rotated boxes in ``[0, 1]``; where one has no area it is 0."""
     first, second = a.corners, b.corners
-    shared = max(polygon_area(shared_polygon(first, second)), 0.0)
-    return min(shared / (polygon_area(first) + polygon_area(second) - shared), 1.0) if shared > 0 else 0.0
+    areas = polygon_area(first), polygon_area(second)
+    shared = min(polygon_area(shared_polygon(first, second)), *areas)  # else it may be more, by rounding
+    return shared / (sum(areas) - shared) if shared > 0 else 0.0
 
 
 def _cut(subject: Polygon, depths: Sequence[float]) -> list[Point]:

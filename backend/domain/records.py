@@ -76,6 +76,23 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What was looked at, and for whom.
+
+    Attributes:
+        image: name of the ``<Image>`` tag that shows the picture.
+        reference: to the picture, as the task's data has it but without credentials.
+        sha256: hex digest of the picture's file.
+        prompted: a person who had the task open asked for it; the editor shows them some of it, and only them.
+    """
+
+    image: str | None = None
+    reference: str | None = None
+    sha256: str | None = None
+    prompted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """All regions one model version proposed for one image, best score first; ``id`` is unique and stable."""
 
@@ -85,3 +102,4 @@ class Prediction:
     height: int
     regions: tuple[Region, ...]
     id: str
+    look: Look = Look()

@@ -8,12 +8,12 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from threading import Lock
 from time import monotonic
 
-from backend.domain.records import Picture, Prediction, Proposal, Query, Region
+from backend.domain.records import Look, Picture, Prediction, Proposal, Query, Region
 from backend.errors import BusyError, GlipLabelError, ModelError
 from backend.ports import Detector, Images, UnitOfWork
 
@@ -22,13 +22,17 @@ Outcome = Prediction | GlipLabelError
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One picture of one task, and what is asked of it. ``project`` is Label Studio's ``ID.CREATED``."""
+    """One picture of one task, and what is asked of it. ``project`` is Label Studio's ``ID.CREATED``.
+
+    ``look`` is kept with the prediction; its hash is filled in here.
+    """
 
     project: str
     project_id: int
     task_id: int
     reference: str
     query: Query
+    look: Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,8 @@ class Predict:
 def _query_key(ask: Ask, threshold: float) -> str:
     """Digest of everything but task and version that a prediction depends on."""
     query = [asdict(label) for label in ask.query] if isinstance(ask.query, tuple) else asdict(ask.query)
-    return sha256(json.dumps([ask.project, ask.reference, threshold, query]).encode()).hexdigest()
+    asked = [ask.project, ask.reference, threshold, query, *(["prompted"] if ask.look.prompted else [])]
+    return sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def _prediction(work: _Work, picture: Picture, proposals: Sequence[Proposal]) -> Prediction:
@@ -204,4 +209,5 @@ def _prediction(work: _Work, picture: Picture, proposals: Sequence[Proposal]) ->
         raise ModelError(f"model {work.version} gave a score outside 0 to 1: its weights are damaged")
     identity = sha256("\0".join(map(str, work.key)).encode()).hexdigest()[:16]
     regions = tuple(Region(f"{identity}-{index}", proposal) for index, proposal in enumerate(proposals))
-    return Prediction(work.ask.task_id, work.version, picture.width, picture.height, regions, identity)
+    look = replace(work.ask.look, sha256=picture.sha256)
+    return Prediction(work.ask.task_id, work.version, picture.width, picture.height, regions, identity, look)

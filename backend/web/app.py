@@ -1,7 +1,6 @@
 """The Flask application: what holds for every request."""
 
 import base64
-import binascii
 import hmac
 import logging
 from time import perf_counter
@@ -36,7 +35,11 @@ def create_app(backend: Backend) -> Flask:
         if _may_come_in(backend):
             return None
         if backend.basic_auth is None:
-            return _failure(401, f"events must carry the header {SECRET_HEADER}: run `glip-label connect` again")
+            return _failure(
+                401,
+                f"events must carry the header {SECRET_HEADER}: run `glip-label connect` again (Start Training never "
+                "carries it: set GLIP_LABEL_BASIC_AUTH_USER and GLIP_LABEL_BASIC_AUTH_PASSWORD for serve and connect)",
+            )
         response = _failure(401, "this service asks for its user name and password (basic auth)")
         response.headers["WWW-Authenticate"] = 'Basic realm="glip-label"'
         return response
@@ -91,6 +94,6 @@ def _is_authorized(expected: tuple[str, str]) -> bool:
         return False
     try:
         given = base64.b64decode(value.strip(), validate=True)
-    except binascii.Error:
+    except ValueError:  # no base64, or not even ASCII
         return False
     return hmac.compare_digest(given, ":".join(expected).encode())

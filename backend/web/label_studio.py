@@ -14,7 +14,7 @@ from flask import Blueprint, Response, g, jsonify, request
 
 from backend.bootstrap import Backend
 from backend.domain.facts import Fact, ProjectState
-from backend.domain.records import Prediction, Query
+from backend.domain.records import Look, Prediction, Query
 from backend.errors import GlipLabelError, ModelError, UsageError
 from backend.services.corrections import apply_fact
 from backend.services.predict import Ask
@@ -31,6 +31,7 @@ from integrations.label_studio.payloads import (
     parse_setup,
     prediction_to_json,
 )
+from integrations.label_studio.references import kept_reference
 
 log = logging.getLogger("glip_label.web")
 
@@ -127,7 +128,7 @@ def _answers(backend: Backend, asked: PredictRequest) -> list[_Answer]:
     questions: list[tuple[ImageTarget, Query]] = (
         [(target, target.labels) for target in config.targets] if prompt is None else [(prompt.target, prompt.query)]
     )
-    plans = [_plan(asked, task, questions) for task in asked.tasks]
+    plans = [_plan(asked, task, questions, prompt is not None) for task in asked.tasks]
     outcomes = iter(backend.predict([ask for plan in plans if isinstance(plan, list) for ask in plan]))
     answers: list[_Answer] = []
     for plan in plans:
@@ -161,14 +162,17 @@ def _failures(asked: PredictRequest, answers: Sequence[_Answer]) -> list[dict[st
 
 
 def _plan(
-    asked: PredictRequest, task: TaskPayload, questions: Sequence[tuple[ImageTarget, Query]]
+    asked: PredictRequest, task: TaskPayload, questions: Sequence[tuple[ImageTarget, Query]], prompted: bool
 ) -> list[Ask] | GlipLabelError:
+    plan = []
     try:
-        return [
-            Ask(asked.project, asked.project_id, task.id, task.reference(target), query) for target, query in questions
-        ]
+        for target, query in questions:
+            reference = task.reference(target)
+            look = Look(target.name, kept_reference(reference.strip()), prompted=prompted)
+            plan.append(Ask(asked.project, asked.project_id, task.id, reference, query, look))
     except GlipLabelError as error:
         return error
+    return plan
 
 
 def _body() -> object:

@@ -56,7 +56,7 @@ def _region(fields: Mapping[str, object], name: str) -> AnnotatedRegion:
         raise UsageError(f"'to_name' of {name} must name an image")
     return AnnotatedRegion(
         # One that an import made may lack an id; the place in the result names it as well.
-        id=str(fields.get("id") or name),
+        id=optional_text(fields.get("id")) or name,
         image=image,
         labels=tuple(label for label in labels if isinstance(label, str)) if isinstance(labels, list) else (),
         value=PercentBox(x, y, width, height, number(value.get("rotation") or 0, f"'rotation' of {name}")),
@@ -76,4 +76,4 @@ def _reference(value: object) -> int | None:
 
 def _pixels(value: object) -> int | None:
     read = optional_number(value)
-    return int(read) if read is not None and 1 <= read < 2**31 else None
+    return int(read) if read is not None and 1 <= read <= 1_000_000 else None

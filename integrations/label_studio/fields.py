@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from backend.errors import UsageError
 
+_LARGEST = 1e5
+
 
 def mapping(value: object, name: str) -> Mapping[str, object]:
     """Return an object's fields.
@@ -56,19 +58,19 @@ def moment(value: object, name: str) -> datetime:
 
 
 def number(value: object, name: str) -> float:
-    """Read a finite number, also one that was sent as text: Label Studio lets both pass.
+    """Read percent or degrees, also where they were sent as text: Label Studio lets anything pass.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is no number, or one that no editor makes and no arithmetic in pixels stands.
     """
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             read = float(value)
         except (ValueError, OverflowError):
             read = math.nan
-        if math.isfinite(read):
+        if abs(read) < _LARGEST:  # false for NaN
             return read
-    raise UsageError(f"{name} must be a finite number")
+    raise UsageError(f"{name} must be a number below {_LARGEST:,.0f}")
 
 
 def optional_number(value: object) -> float | None:

@@ -227,9 +227,9 @@ def _shown(reference: str) -> str:
     """Name a reference for people and logs: no query string but local-files' path, no password, not too long."""
     if reference[:5].lower() == "data:":
         return "data URI"
-    if _CLOUD.match(reference):
-        return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", reference)[:200]
-    visible, _, query = reference.partition("?")
-    if visible.endswith("/data/local-files/"):
-        visible += f"?{query.partition('&')[0]}"
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", re.sub(r"//[^/@]*@", "//", visible))[:200]
+    visible = reference
+    if not _CLOUD.match(reference):  # whose keys may hold any sign
+        visible, _, query = reference.partition("#")[0].partition("?")
+        if visible.endswith("/data/local-files/") and query.startswith("d="):
+            visible += f"?{query.partition('&')[0]}"
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", re.sub(r"//[^/?#]*@", "//", visible))[:200]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from backend.domain.geometry import Box, iou
 from backend.domain.records import Label, Prediction, Query, Region, Sentence, Span
 from backend.errors import UsageError
+from integrations.label_studio.fields import number, optional_text
 from integrations.label_studio.labels import ImageTarget, LabelingConfig
 from integrations.label_studio.regions import box_from_percent
 
@@ -43,10 +44,10 @@ def read_prompt(context: Sequence[Mapping[str, object]], config: LabelingConfig)
             continue
         target = next((each for each in config.targets if each.name == item.get("to_name")), config.targets[0])
         kind = item.get("type")
-        if kind == "textarea" and item.get("from_name") in config.prompt_controls:
+        if kind == "textarea" and optional_text(item.get("from_name")) in config.prompt_controls:
             text = value.get("text")
-            words = "\n".join(map(str, text)) if isinstance(text, list) else str(text or "")
-            return Prompt(target, text_query(words, target), lambda regions, width, height: regions)
+            words = [line for line in (text if isinstance(text, list) else [text]) if isinstance(line, str)]
+            return Prompt(target, text_query("\n".join(words), target), lambda regions, width, height: regions)
         if kind in ("rectanglelabels", "rectangle"):
             return Prompt(target, _drawn_labels(value, target), _others(_numbers(value, "width", "height")))
         if kind in ("keypointlabels", "keypoint"):
@@ -128,15 +129,15 @@ def _marked_sentence(marked: str, mentions: _Mentions) -> Sentence:
 
 def _drawn_labels(value: Mapping[str, object], target: ImageTarget) -> tuple[Label, ...]:
     """The labels that a drawn shape carries, or all where it carries none of the config's."""
-    drawn = {str(name) for names in value.values() if isinstance(names, list) for name in names}
+    drawn = {name for names in value.values() if isinstance(names, list) for name in names if isinstance(name, str)}
     return tuple(label for label in target.labels if label.name in drawn) or target.labels
 
 
 def _numbers(value: Mapping[str, object], *sizes: str) -> dict[str, float]:
     try:
-        numbers = {key: float(str(value[key])) for key in ("x", "y", *sizes)}
+        numbers = {key: number(value.get(key), key) for key in ("x", "y", *sizes)}
         box_from_percent({"width": 0.0, "height": 0.0, **numbers}, 100, 100)
-    except (KeyError, ValueError):
+    except (UsageError, ValueError):
         raise UsageError("the drawn shape has no position") from None
     return {"width": 0.0, "height": 0.0, **numbers}
 

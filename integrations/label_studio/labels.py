@@ -85,7 +85,7 @@ def _target(name: str, image: Element, controls: Iterable[Element]) -> ImageTarg
         return f"<Image name={name!r}> shows a list of images (valueList): only single images can be pre-annotated"
     value = image.attrib.get("value", "")
     if not re.fullmatch(r"\$\w+", value):
-        return f"<Image name={name!r}> has value {value!r}: it must name a key of the task's data, as in $image"
+        return f"<Image name={name!r}> has a value that names no key of the task's data: write it as in $image"
     mine = [control for control in controls if name in _words(control.attrib.get("toName", ""))]
     if not mine:
         return f"no <RectangleLabels> points at <Image name={name!r}>: set its toName"

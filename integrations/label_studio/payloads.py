@@ -1,7 +1,6 @@
 """Label Studio's requests parsed once into records, and our answers to them."""
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from statistics import fmean
 
 from backend.domain.records import Prediction
 from backend.errors import GlipLabelError, ImageError, UsageError
+from integrations.label_studio.fields import mapping, optional_number
 from integrations.label_studio.labels import ImageTarget
 from integrations.label_studio.regions import Json, region_to_json
 
@@ -58,7 +58,7 @@ def parse_predict(body: object) -> PredictRequest:
     Raises:
         UsageError: a field is missing or of the wrong kind; the message names it, never its content.
     """
-    fields = _mapping(body, "the body")
+    fields = mapping(body, "the body")
     tasks = fields.get("tasks")
     if not isinstance(tasks, list):
         raise UsageError("'tasks' must be a list of tasks")
@@ -68,8 +68,8 @@ def parse_predict(body: object) -> PredictRequest:
     project = _project(fields.get("project"))
     if project is None:
         raise UsageError("'project' must be the project's id, as in \"7.1795423412\"")
-    context = _mapping(fields.get("params") or {}, "'params'").get("context") or {}
-    items = _mapping(context, "'params.context'").get("result") or []
+    context = mapping(fields.get("params") or {}, "'params'").get("context") or {}
+    items = mapping(context, "'params.context'").get("result") or []
     if not isinstance(items, list):
         raise UsageError("'params.context.result' must be a list")
     return PredictRequest(
@@ -77,7 +77,7 @@ def parse_predict(body: object) -> PredictRequest:
         project_id=int(project.partition(".")[0]),
         label_config=config,
         tasks=tuple(_task(task, index) for index, task in enumerate(tasks)),
-        context=tuple(_mapping(item, "an item of 'params.context.result'") for item in items),
+        context=tuple(mapping(item, "an item of 'params.context.result'") for item in items),
     )
 
 
@@ -87,20 +87,21 @@ def parse_setup(body: object) -> SetupRequest:
     Raises:
         UsageError: the body is no object, or the threshold is none.
     """
-    fields = _mapping(body, "the body")
+    fields = mapping(body, "the body")
     extra = fields.get("extra_params")
     if isinstance(extra, str):
         try:
             extra = json.loads(extra) if extra.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UsageError("'extra_params' must be a JSON object, as in {\"threshold\": 0.3}") from None
-    threshold = _mapping(extra or {}, "'extra_params'").get("threshold")
-    if threshold is not None and not (_is_number(threshold) and 0 <= float(str(threshold)) <= 1):
+    given = mapping(extra or {}, "'extra_params'").get("threshold")
+    threshold = optional_number(given)
+    if given is not None and (threshold is None or not 0 <= threshold <= 1):
         raise UsageError("'threshold' in 'extra_params' must be a number from 0 to 1")
     schema = fields.get("schema")
     return SetupRequest(
         project=_project(fields.get("project")),
-        score_threshold=None if threshold is None else float(str(threshold)),
+        score_threshold=threshold,
         label_config=schema if isinstance(schema, str) else "",
     )
 
@@ -127,14 +128,8 @@ def failure_to_json(task_id: int, error: GlipLabelError) -> Json:
     return {"task": task_id, "error": str(error)}
 
 
-def _mapping(value: object, name: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{name} must be a JSON object")
-    return value
-
-
 def _task(value: object, index: int) -> TaskPayload:
-    fields = _mapping(value, f"task number {index + 1}")
+    fields = mapping(value, f"task number {index + 1}")
     number = fields.get("id")
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**31:
         raise UsageError(f"task number {index + 1} has no id")
@@ -145,7 +140,3 @@ def _task(value: object, index: int) -> TaskPayload:
 def _project(value: object) -> str | None:
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     return text if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20})?", text) else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

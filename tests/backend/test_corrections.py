@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import Engine
 
 from backend.db.schema import upgrade
 from backend.db.unit_of_work import SqlUnitOfWork
+from backend.domain.annotations import AnnotatedRegion
 from backend.domain.facts import Fact, InboxCounts, ProjectState
 from backend.domain.geometry import Box
 from backend.domain.records import Prediction, Proposal, Region
@@ -136,10 +138,17 @@ def test_a_fact_that_cannot_be_applied_waits_with_its_reason_and_may_be_tried_ag
     assert service.waiting() == [broken, nameless]
 
 
-def test_a_value_that_the_database_cannot_hold_is_told_from_a_database_that_fails(engine: Engine) -> None:
+# More than PostgreSQL takes into an index, and too mixed to be compressed.
+LONG = "".join(sha256(bytes([number])).hexdigest() for number in range(200))
+
+
+@pytest.mark.parametrize("region", [make_region("nul \0"), make_region("r1", LONG)], ids=["nul", "long"])
+def test_a_value_that_the_database_cannot_hold_is_told_from_a_database_that_fails(
+    engine: Engine, region: AnnotatedRegion
+) -> None:
     upgrade(engine)
     service = CorrectionsService(lambda: SqlUnitOfWork(engine))
-    service.receive("ANNOTATION_CREATED", annotated(make_annotation(1, 0, make_region("nul \0"))))
+    service.receive("ANNOTATION_CREATED", annotated(make_annotation(1, 0, region)))
     (entry,) = service.waiting()
     if engine.dialect.name == "postgresql":
         with pytest.raises(ValueRefusedError, match="refused a value"):

@@ -17,7 +17,7 @@ from backend.domain.dataset import AnnotatedImage, DatasetLabel, ImageState, Pro
 from backend.domain.facts import Fact, ProjectState, TaskState
 from backend.domain.geometry import Box
 from backend.domain.matching import verdicts_of
-from backend.domain.records import Prediction, Proposal, Region
+from backend.domain.records import Look, Prediction, Proposal, Region
 from backend.errors import UsageError
 from backend.services.corrections import apply_fact
 from backend.services.export import ExportRequest
@@ -98,10 +98,13 @@ def test_a_task_with_two_images_is_two_images_with_their_own_regions(engine: Eng
 
 def test_predictions_of_the_wanted_version_and_what_became_of_them_come_along(engine: Engine) -> None:
     proposal = Proposal(Box(64, 48, 192, 96), "cat", 0.75, "kitten")
-    prediction = Prediction(1, "glip-t-1", 640, 480, (Region("p-0", proposal),), "p")
+    prediction = Prediction(1, "glip-t-1", 640, 480, (Region("p-0", proposal),), "p", Look("image", "a.png", "f" * 64))
+    of_another = replace(prediction, id="q", regions=(), width=8, look=Look("image", "before.png", "0" * 64))
+    prompted = replace(prediction, id="r", regions=(), look=replace(prediction.look, prompted=True))
     upgrade(engine)
     with SqlUnitOfWork(engine) as unit:
-        unit.predictions.add(7, "key", prediction)
+        for each in (prediction, of_another, prompted):
+            unit.predictions.add(7, each.id, each)
         unit.commit()
     accepted = replace(make_region(), id="p-0", prediction="p", image_width=640, image_height=480)
     told(engine, TaskState(1, START, (("image", "a.png"),)), annotations=(annotation(1, accepted),))
@@ -116,6 +119,7 @@ def test_predictions_of_the_wanted_version_and_what_became_of_them_come_along(en
     )
     (other,) = stored(engine, version="glip-t-2")
     assert (other.predictions, other.width, other.height) == ((), 640, 480)  # as seen when it was predicted
+    assert other.sha256 == "f" * 64
 
 
 def test_images_come_by_their_ids_over_several_pages(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 
 from backend.bootstrap import Backend
 from backend.domain.geometry import Box
-from backend.domain.records import Picture, Proposal, Query
+from backend.domain.records import Look, Picture, Proposal, Query
 from backend.errors import ImageError, ModelError, StorageError
 from backend.model_folders import DEMO_REMARK
 from backend.pictures import decode_picture
@@ -110,11 +110,17 @@ def test_a_threshold_given_when_connecting_holds_for_its_project_only() -> None:
     assert len(service.post("/predict", json=make_body("/data/a.png")).get_json()["results"][0]["result"]) == 2
 
 
-@pytest.mark.parametrize("threshold", ["high", 2, True, float("nan")])
+@pytest.mark.parametrize("threshold", ["high", 2, True, float("nan"), 10**400])
 def test_setup_refuses_a_threshold_that_is_none(threshold: object) -> None:
     response = client().post("/setup", json={"project": "1.2", "extra_params": {"threshold": threshold}})
     assert response.status_code == 400
     assert "from 0 to 1" in response.get_json()["error"]
+
+
+def test_setup_refuses_extra_params_that_are_nested_too_deeply() -> None:
+    response = client().post("/setup", json={"project": "1.2", "extra_params": "[" * 5000})
+    assert response.status_code == 400
+    assert "'extra_params' must be" in response.get_json()["error"]
 
 
 def test_regions_are_in_percent_of_the_upright_image() -> None:
@@ -188,6 +194,27 @@ def test_a_typed_name_is_searched_for_and_answered_with_its_label() -> None:
     (result,) = results_of(make_body("/data/a.png", config=config, context=context))
     assert [region["value"]["rectanglelabels"] for region in result["result"]] == [["dog"]]
     assert result["result"][0]["meta"]["glip"]["prompt"] == "brown puppy"
+
+
+def test_what_was_looked_at_is_kept_with_each_prediction() -> None:
+    database = FakeDatabase()
+    service = client(make_backend(database=database))
+    config = CONFIG.replace("</View>", '<TextArea name="prompt" toName="image"/></View>')
+    context = [{**TEXT, "value": {"text": ["cat, dog"]}}]
+    for each in (None, context):
+        service.post("/predict", json=make_body(" https://me:pw@h/a.png?sig=s", config=config, context=each))
+    looks = [each.look for each in database.tables.predictions.values()]
+    assert looks == [Look("image", "https://h/a.png", "0" * 64, prompted) for prompted in (False, True)]
+
+
+def test_a_prompt_for_the_labels_themselves_is_a_prediction_of_its_own() -> None:
+    drawn = {"type": "keypointlabels", "to_name": "image", "value": {"x": 50, "y": 50}}
+    batch, prompted = (
+        {region["id"] for result in results_of(make_body("/a.png", context=each)) for region in result["result"]}
+        for each in (None, [drawn])
+    )
+    assert prompted
+    assert batch.isdisjoint(prompted)
 
 
 def test_an_empty_typed_prompt_is_refused() -> None:
@@ -267,7 +294,7 @@ def test_work_beyond_the_time_is_dropped_and_asking_again_goes_on() -> None:
 def test_basic_auth_guards_every_route() -> None:
     service = client(make_backend(basic_auth=("glip", "pä:ss")))
     good = "Basic " + base64.b64encode("glip:pä:ss".encode()).decode()
-    for header in ("", "Bearer x", "Basic !!", "Basic " + base64.b64encode(b"glip:wrong").decode()):
+    for header in ("", "Bearer x", "Basic !!", "Basic é", "Basic " + base64.b64encode(b"glip:wrong").decode()):
         response = service.get("/health", headers={"Authorization": header})
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"].startswith("Basic")
@@ -286,6 +313,14 @@ def test_no_token_or_body_reaches_the_log(caplog: pytest.LogCaptureFixture) -> N
     assert "s3cret-token" not in caplog.text
     assert "traffic light" not in caplog.text
     assert "project=7 tasks=1 failed=0 regions=2 version=fake-0123abcd" in caplog.text
+
+
+def test_what_a_message_names_does_not_make_it_long(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "glip_label")
+    config = CONFIG.replace('"image"', '"' + "i" * 9000 + '"').replace("$image", "x.png")
+    response = client().post("/predict", json=make_body("/a.png", config=config))
+    assert (response.status_code, len(response.get_json()["error"])) == (422, 500)
+    assert len(caplog.text) < 1000
 
 
 def test_a_request_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:

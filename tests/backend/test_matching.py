@@ -7,6 +7,7 @@ import pytest
 from backend.domain.annotations import PercentBox
 from backend.domain.geometry import Box
 from backend.domain.matching import verdicts_of
+from backend.domain.records import Look, Prediction
 from backend.domain.verdicts import EdgeOffsets, Verdict, VerdictKind
 from integrations.label_studio.regions import box_to_percent
 from tests.regions import CAT, DOG, annotated, emitted, final, predicted, shorthand
@@ -135,6 +136,46 @@ def test_regions_of_two_versions_answer_both() -> None:
         ("deleted", "p2-0", None),
     ]
     assert verdicts[2].model_version == "glip-2"
+
+
+def of_image(name: str, id: str, version: str = "glip-1") -> Prediction:
+    return predicted(emitted(), emitted(DOG), id=id, version=version, look=Look(name))
+
+
+def test_an_image_that_lost_all_its_boxes_is_answered_by_the_version_of_the_others() -> None:
+    shown = [of_image("image", "p1"), of_image("back", "p2")]
+    later = [of_image("image", "p3", "glip-2"), of_image("back", "p4", "glip-2")]
+    verdicts = verdicts_of(annotated(final("p1-0"), final("hand", DOG, "dog")), [*later, *shown])
+    assert shorthand(verdicts) == [
+        ("accepted", "p1-0", "p1-0"),
+        ("added", None, "hand"),
+        ("deleted", "p1-1", None),
+        ("deleted", "p2-0", None),
+        ("deleted", "p2-1", None),
+    ]
+
+
+def test_a_box_is_not_held_against_what_was_proposed_on_another_image() -> None:
+    redrawn = final("hand", image="back")
+    assert shorthand(verdicts_of(annotated(redrawn), [of_image("image", "p1"), of_image("back", "p2")])) == [
+        ("accepted", "p2-0", "hand"),
+        ("deleted", "p1-0", None),
+        ("deleted", "p1-1", None),
+        ("deleted", "p2-1", None),
+    ]
+
+
+def test_what_a_prompt_found_counts_only_where_it_was_taken() -> None:
+    batch = predicted(emitted(), id="p1", look=Look("image"))
+    prompted = predicted(emitted(DOG), emitted(CAT), emitted(CAT), id="p9", look=Look("image", prompted=True))
+    taken = annotated(final("p9-0", DOG), final("hand", DOG, "dog"))
+    assert shorthand(verdicts_of(taken, [batch, prompted])) == [
+        ("accepted", "p9-0", "p9-0"),
+        ("added", None, "hand"),
+        ("deleted", "p1-0", None),
+    ]
+    assert shorthand(verdicts_of(annotated(), [batch, prompted])) == [("deleted", "p1-0", None)]
+    assert {each.model_version for each in verdicts_of(taken, [prompted])} == {"glip-1"}
 
 
 def test_without_ids_the_annotation_answers_the_version_that_it_resembles() -> None:

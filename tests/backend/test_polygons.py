@@ -91,3 +91,10 @@ def test_a_box_whose_numbers_are_not_finite_is_refused() -> None:
 
 def test_boxes_without_area_share_nothing() -> None:
     assert rotated_iou(RotatedBox(0, 0, 0, 4), RotatedBox(0, 0, 4, 4)) == 0
+
+
+@pytest.mark.parametrize("sides", [(-2.0, 4.0), (4.0, -2.0), (0.0, 4.0), (1e-170, 1e-170), (1e-150, 1e-160)])
+def test_a_box_with_next_to_no_area_has_an_overlap(sides: tuple[float, float]) -> None:
+    empty, box = RotatedBox(1.0, 1.0, *sides, 30.0), RotatedBox(0.0, 0.0, 5.0, 5.0)
+    assert rotated_iou(empty, empty) in (0.0, 1.0)
+    assert rotated_iou(empty, box) == rotated_iou(box, empty) == pytest.approx(0.0)

@@ -102,6 +102,15 @@ def test_events_need_the_secret_or_the_basic_auth(
     assert len(database.tables.inbox) == (status == 200)
 
 
+def test_start_training_is_told_how_to_come_in_where_only_a_secret_is_asked_for() -> None:
+    # Label Studio sends it by itself, with the backend's basic auth and none of the webhook's headers.
+    response = client(webhook_secret="s3cret").post("/webhook", json={"action": "START_TRAINING"})
+    assert response.status_code == 401
+    assert "Start Training never carries it: set GLIP_LABEL_BASIC_AUTH_USER" in response.get_json()["error"]
+    both = client(basic_auth=("me", "word"), webhook_secret="s3cret")
+    assert both.post("/webhook", json={"action": "START_TRAINING"}, headers=BASIC).status_code != 401
+
+
 def test_the_secret_opens_events_only_and_only_events_ask_for_it() -> None:
     assert client(webhook_secret="s3cret").get("/health").status_code == 200
     both = client(basic_auth=("me", "word"), webhook_secret="s3cret")

@@ -29,7 +29,7 @@ from tests.signals import listen_to_control_c
 def test_what_waits_is_applied_and_what_cannot_be_is_set_aside(caplog: pytest.LogCaptureFixture) -> None:
     database = FakeDatabase()
     service = CorrectionsService(database)
-    for payload in ("nonsense", "{}"):
+    for payload in ("nonsense", '{"project": {"\\u001b[2J": 1, "updated_at": null, "labels": []}}'):
         with database() as unit:
             unit.inbox.add("ANNOTATION_CREATED", 7, payload)
             unit.commit()
@@ -39,6 +39,7 @@ def test_what_waits_is_applied_and_what_cannot_be_is_set_aside(caplog: pytest.Lo
     assert counts == InboxCounts(waiting=0, failed=2, applied=1)
     assert all(failure.error for failure in failures)
     assert "inbox entry=0 cannot be applied" in caplog.text
+    assert "\x1b" not in caplog.text
     assert Worker(service).drain() == 0
 
 

@@ -32,6 +32,12 @@ def document(folder: Path, *images: AnnotatedImage, request: ExportRequest = EVE
     return read(folder / "annotations.json")
 
 
+def test_an_image_whose_reference_names_nothing_has_no_original(tmp_path: Path) -> None:
+    (image,) = document(tmp_path, make_image(1, make_annotation(), reference="\r"))["images"]
+    assert image["file_name"] == "image"
+    assert "original" not in image
+
+
 def test_everything_that_is_known_of_an_image_and_a_box_is_written(tmp_path: Path) -> None:
     provenance = Provenance(1, 11, 5, "moved", "glip-t-1", "kitten", 0.75)
     image = make_image(

@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -60,17 +62,19 @@ def annotations(draw: st.DrawFn, number: int, count: int, names: Sequence[str]) 
     """An annotation of image ``number``; each region has the prompt ``number/count/position``."""
     # Hypothesis prefers little of everything, and then hardly a box would be left: what is odd gets a small share.
     labels = st.lists(st.sampled_from([*names, *names, "nobody's"]), min_size=1, max_size=3)
-    regions = []
+    regions: list[AnnotatedRegion] = []
     for _ in range(draw(st.sampled_from([3, 2, 1, 5, 0]))):
         chosen = draw(labels) if draw(st.integers(0, 9)) < 9 else []
-        regions.append(AnnotatedRegion("r", "image", tuple(chosen), draw(values), None, None))
+        again = regions and draw(st.integers(0, 4)) == 4
+        value = regions[-1].value if again else draw(values)
+        regions.append(AnnotatedRegion("r", "image", tuple(chosen), value, None, None))
     annotator = draw(st.none() | st.integers(1, 3))
     annotation = Annotation(
         id=10 * number + count,
         task_id=number,
         project_id=7,
         created_at=START,
-        updated_at=START,
+        updated_at=START + timedelta(hours=draw(st.integers(0, 2))),
         annotator=annotator,
         cancelled=draw(st.integers(0, 9)) == 9,
         ground_truth=draw(st.booleans()),
@@ -87,7 +91,8 @@ def annotations(draw: st.DrawFn, number: int, count: int, names: Sequence[str]) 
 @st.composite
 def projects(draw: st.DrawFn) -> tuple[FakeProject, dict[int, bytes], ExportRequest]:
     """A project, the files of its images, and a request."""
-    names = draw(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=4, unique=True))
+    label_names = st.text(min_size=1, max_size=12).filter(str.strip) | st.sampled_from(["größer als" * 40, "Ampel 🚦"])
+    names = draw(st.lists(label_names, min_size=1, max_size=4, unique=True))
     files: dict[int, bytes] = {}
     images = []
     pixels = st.integers(8, 40) | st.integers(1, 40)
@@ -142,8 +147,9 @@ def test_a_generated_project_is_exported_to_the_pixel_and_comes_back_byte_for_by
     }
     with scratch() as folder:
         paths = export(folder / "one", project, files, request)
-        for path in paths:
-            document = json.loads(path.read_text(encoding="ascii"))
+        documents = [json.loads(path.read_text(encoding="ascii")) for path in paths]
+        check_truth(documents, project, request, {number: upright_size(file) for number, file in files.items()})
+        for path, document in zip(paths, documents, strict=True):
             check_files(folder / "one", document, files)
             check_pixels(document, drawn)
             check_average_precision(path, document)
@@ -163,6 +169,56 @@ def check_files(folder: Path, document: Any, files: dict[int, bytes]) -> None:
     for image in document["images"]:
         assert (folder / "images" / image["file_name"]).read_bytes() == files[image["id"]]
         assert "pw@" not in json.dumps(image)
+        assert upright_size(files[image["id"]]) == (image["width"], image["height"])
+
+
+def upright_size(content: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(content)) as opened:
+        return ImageOps.exif_transpose(opened).size
+
+
+def check_truth(
+    documents: Sequence[Any], project: FakeProject, request: ExportRequest, sizes: dict[int, tuple[int, int]]
+) -> None:
+    """Whose annotation counts, which boxes and labels come of it, and what is said of images without boxes."""
+    known, renamed = {label.name for label in project.known}, dict(request.renamed)
+    states = {image["id"]: image["state"] for document in documents for image in document["images"]}
+    written: dict[str, set[str]] = {}
+    for document in documents:
+        names = {category["id"]: category["name"] for category in document["categories"]}
+        for each in document["annotations"]:
+            written.setdefault(each["prompt"], set()).add(names[each["category_id"]])
+    for image in project.stored:
+        reviewed = [each.annotation for each in image.annotations if not each.annotation.cancelled]
+        if not reviewed:
+            unseen = "never-reviewed" if request.include_unreviewed and not image.annotations else None
+            assert states.get(image.id) == unseen
+            continue
+        if request.policy is AnnotatorPolicy.CONSENSUS:
+            continue  # tests/backend/test_policies.py
+        mine = {prompt.split("/")[1] for prompt in written if prompt.startswith(f"{image.id}/")}
+        starred = [each for each in reviewed if each.ground_truth and request.policy is AnnotatorPolicy.GROUND_TRUTH]
+        counts = max(starred or reviewed, key=lambda each: (each.updated_at, each.id))
+        assert mine <= {str(counts.id - 10 * image.id)}  # nothing of the other annotations
+        if not counts.regions:
+            assert states[image.id] == "reviewed-empty"
+        for position, region in enumerate(counts.regions):
+            labels = {renamed.get(label, label) for label in region.labels if label in known}
+            prompt = f"{image.id}/{counts.id - 10 * image.id}/{position}"
+            if labels and is_plain(region.value, *sizes[image.id]):
+                assert states[image.id] == "reviewed"
+                assert written[prompt] == labels
+            else:
+                assert written.get(prompt, labels) == labels
+
+
+def is_plain(value: PercentBox, width: int, height: int) -> bool:
+    """Whether a box surely shows in the image: its middle does, and it is no sliver."""
+    wide, high = value.width * width / 100, value.height * height / 100
+    angle = math.radians(value.rotation)
+    x = value.x * width / 100 + (wide * math.cos(angle) - high * math.sin(angle)) / 2
+    y = value.y * height / 100 + (wide * math.sin(angle) + high * math.cos(angle)) / 2
+    return min(wide, high) > 0.1 and 0.1 < x < width - 0.1 and 0.1 < y < height - 0.1
 
 
 def check_pixels(document: Any, drawn: dict[str, PercentBox]) -> None:

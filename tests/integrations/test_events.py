@@ -1,6 +1,7 @@
 """Events as Label Studio sent them, parsed into facts, on recorded requests and on broken ones."""
 
 import json
+import math
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from backend.domain.annotations import PercentBox
 from backend.domain.facts import Fact, TaskState, fact_from_json, fact_to_json
+from backend.domain.geometry import visible_bounds
 from backend.errors import UsageError
 from integrations.label_studio.events import label_names, parse_event
 from tests.make import recorded, recordings
@@ -164,6 +166,9 @@ NAME = "webhook_annotation_created_from_prediction"
         (broken(NAME, "annotation", "result", value={"a": 1}), "the result of annotation 1 must be a list"),
         (broken(NAME, "annotation", "result", 1, "value"), "the value of region 2 of annotation 1"),
         (broken(NAME, "annotation", "result", 0, "value", "x", value="nan"), "'x' of region 1 of annotation 1"),
+        (broken(NAME, "annotation", "result", 0, "value", "width", value=1e300), "'width' of region 1 of annotation 1"),
+        (broken(NAME, "annotation", "result", 0, "value", "y", value=-(10**400)), "'y' of region 1 of annotation 1"),
+        (broken(NAME, "annotation", "result", 0, "value", "rotation", value="1e5"), "'rotation' of region 1 of"),
         (broken(NAME, "task", "id", value=True), "the id of 'task' must be a number"),
         (broken("webhook_annotations_created_bulk", "task", value={}), "'annotation' and 'task' must be lists"),
         (broken("webhook_annotations_deleted", "annotations", value=[4]), "an item of 'annotations'"),
@@ -178,9 +183,25 @@ def test_a_malformed_event_is_refused_by_the_field_s_name(body: object, complain
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("region_id", [None, "", 5, [["r1"]]])
+def test_a_region_whose_id_is_no_text_is_named_by_its_place(region_id: object) -> None:
+    body = broken(NAME, "annotation", "result", 1, "id", value=region_id)
+    assert parse_event(body).fact.annotations[0].regions[1].id == "region 2 of annotation 1"
+
+
 def test_numbers_sent_as_text_are_read() -> None:
     body = broken(NAME, "annotation", "result", 0, "value", "x", value="10.5")
     assert parse_event(body).fact.annotations[0].regions[0].value.x == 10.5
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_coordinates_that_are_taken_in_can_be_compared_in_the_largest_image(sign: int) -> None:
+    body = broken(NAME, "annotation", "result", 0, "original_width", value=1_000_000)
+    furthest = sign * math.nextafter(1e5, 0)
+    body["annotation"]["result"][0]["value"] |= dict.fromkeys(("x", "y", "width", "height", "rotation"), furthest)
+    region = parse_event(body).fact.annotations[0].regions[0]
+    assert region.image_width == 1_000_000
+    assert visible_bounds(region.value, region.image_width, region.image_width).x1 >= 0
 
 
 JSON = st.recursive(

@@ -53,6 +53,24 @@ def test_brackets_mark_the_phrases_of_a_sentence() -> None:
     assert sentence == Sentence("a fluffy cat on the big one", (Span(2, 12, "cat"), Span(16, 27, "dog")))
 
 
+DEEP: list[object] = []
+for _ in range(2000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize("text", [None, 5, {"a": 1}, [DEEP], [["cat"]]])
+def test_what_is_no_text_is_no_prompt(text: object) -> None:
+    item = {"type": "textarea", "from_name": "prompt", "to_name": "image", "value": {"text": text}}
+    with pytest.raises(UsageError, match="prompt is empty"):
+        read_prompt([item], config("cat"))
+
+
+def test_a_drawn_shape_asks_for_all_labels_where_its_own_are_no_text() -> None:
+    prompt = read_prompt([shape("keypointlabels", x=1, y=1, keypointlabels=[DEEP])], config("cat", "dog"))
+    assert prompt is not None
+    assert prompt.query == (Label("cat"), Label("dog"))
+
+
 @pytest.mark.parametrize("text", ["", "  ", ".,;", "[]"])
 def test_an_empty_text_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="prompt is empty"):
@@ -90,7 +108,10 @@ def test_a_point_gets_the_best_box_around_it() -> None:
     assert chosen(point, aside, best, worse) == [best]
 
 
-@pytest.mark.parametrize("value", [{}, {"x": "left", "y": 1}, {"x": float("inf"), "y": 1}])
+NO_NUMBERS = ["left", float("inf"), 9e8, 10**400, None, [[]]]
+
+
+@pytest.mark.parametrize("value", [{}, *({"x": 1, "y": number} for number in NO_NUMBERS)])
 def test_a_shape_without_position_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="no position"):
         read_prompt([shape("keypointlabels", **value)], config("cat"))
@@ -98,5 +119,5 @@ def test_a_shape_without_position_is_refused(value: dict[str, object]) -> None:
 
 def test_other_items_are_no_prompt() -> None:
     note = {"type": "textarea", "from_name": "note", "value": {}}
-    items = [{"type": "choices", "value": {"choices": ["x"]}}, note, {}]
+    items = [{"type": "choices", "value": {"choices": ["x"]}}, note, note | {"from_name": []}, {}]
     assert read_prompt(items, config("cat")) is None

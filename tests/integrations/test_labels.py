@@ -82,7 +82,10 @@ def rectangle_labels(labels: str = '<Label value="cat"/>', to: str = "image") ->
         (f'<View>{IMAGE}<PolygonLabels name="p" toName="image"/></View>', "no <RectangleLabels>"),
         (f"<View>{IMAGE}{rectangle_labels('')}</View>", "holds no <Label"),
         (f"<View>{IMAGE}{rectangle_labels(to='other')}</View>", "toName"),
-        (f'<View><Image name="image" value="x.png"/>{rectangle_labels()}</View>', "a key of the task's data"),
+        (
+            f'<View><Image name="image" value="http://me:s3cret@h/x"/>{rectangle_labels()}</View>',
+            "key of the task's data",
+        ),
         (f'<View><Image name="image" valueList="$p"/>{rectangle_labels()}</View>', "valueList"),
         ('<!DOCTYPE v [<!ENTITY a "b">]><View>&a;</View>', "DTD or entities"),
         ('<!DOCTYPE v SYSTEM "file:///etc/passwd"><View/>', "DTD or entities"),
@@ -92,6 +95,7 @@ def test_a_config_that_cannot_serve_is_refused_in_one_line(xml: str, said: str) 
     with pytest.raises(LabelConfigError, match=said) as refused:
         parse_labeling_config(xml)
     assert "\n" not in str(refused.value)
+    assert "s3cret" not in str(refused.value)
 
 
 def test_entity_bombs_are_refused_at_once() -> None:

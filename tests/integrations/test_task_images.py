@@ -124,6 +124,22 @@ def test_what_leads_elsewhere_is_refused(sites: tuple[Site, Site], reference: st
     assert label_studio.paths == []
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "http://me:s3cret@127.0.0.1:9/a.png?key=s3cret#key=s3cret",
+        "http://me:half@s3cret@127.0.0.1:9/a.png",
+        "http://127.0.0.1:9/a.png#key=s3cret",
+        "s3://key:s3cret@bucket/a.png",
+        "/data/local-files/?key=s3cret&d=a.png",
+    ],
+)
+def test_no_error_tells_what_opens_an_address(reference: str) -> None:
+    with pytest.raises(ImageError) as refused:
+        TaskImages(decode_picture).fetch(reference, 1)
+    assert "s3cret" not in str(refused.value)
+
+
 def test_a_redirect_to_a_private_address_is_refused(sites: tuple[Site, Site]) -> None:
     label_studio, secret = sites
     label_studio.answers["/data/a.png"] = sends(b"", 302, Location=f"{secret.url}/admin")
