@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import supervision
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -293,7 +294,6 @@ def check_average_precision(path: Path, document: Any) -> None:
 
 
 def test_supervision_reads_the_files_unmodified(tmp_path: Path) -> None:
-    supervision = pytest.importorskip("supervision")
     regions = tuple(
         AnnotatedRegion("r", "image", labels, PercentBox(10, 20, 30, 40, rotation), None, None)
         for labels, rotation in [(("cat",), 0.0), (("dog", "cat"), 30.0)]
