@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from backend.db.engine import open_engine
 from backend.db.letterbox import open_letterbox
 from backend.db.schema import prepare
 from backend.db.unit_of_work import SqlUnitOfWork
+from backend.detector import GlipModelDetector
 from backend.domain.records import Picture
 from backend.errors import LabelStudioError
 from backend.model_folders import DEMO_MODEL, DEMO_REMARK, find_model
@@ -23,9 +23,6 @@ from backend.worker import Chore, Worker
 from integrations.label_studio.client import LabelStudioCredentials
 from integrations.label_studio.images import LabelStudioSite, TaskImages
 from integrations.label_studio.tasks import LabelStudioTasks
-
-if TYPE_CHECKING:
-    from backend.detector import GlipModelDetector
 
 log = logging.getLogger("glip_label.worker")
 
@@ -51,19 +48,17 @@ class Backend:
     webhook_secret: str | None = None
 
 
-def build_detector(settings: Settings) -> "GlipModelDetector":
+def build_detector(settings: Settings) -> GlipModelDetector:
     """Find the configured model; its weights are loaded on first use.
 
     Raises:
         ModelError: there is no such model.
     """
     folder = find_model(settings.model, settings.models_folder)
-    from backend.detector import GlipModelDetector  # takes seconds: torch and transformers
-
     return GlipModelDetector(folder, settings.home / "versions.json", settings.device)
 
 
-def build_backend(settings: Settings, detector: "GlipModelDetector") -> Backend:
+def build_backend(settings: Settings, detector: GlipModelDetector) -> Backend:
     """Put the service together; an empty database gets its tables.
 
     Raises:

@@ -1,20 +1,24 @@
-"""The ``Detector`` port on ``glip_model``: records in, tensors between, records out."""
+"""The ``Detector`` port on ``glip_model``: records in, tensors between, records out.
+
+torch and transformers take seconds to import: they come with the weights, so that the service answers before.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from backend.domain.geometry import Box
 from backend.domain.records import Picture, Proposal, Query, Sentence
 from backend.errors import ModelError, UsageError
 from backend.model_folders import model_version
 from glip_model.caption import Caption
-from glip_model.inference import GlipDetector, ImageDetections, ModelOutputError
-from glip_model.loading import ModelFolderError
 from glip_model.sentence import CaptionError, GroundedSentence
+
+if TYPE_CHECKING:
+    from glip_model.inference import GlipDetector, ImageDetections
 
 
 class GlipModelDetector:
@@ -59,6 +63,8 @@ class GlipModelDetector:
         ]
         with self._lane:
             model = self._model()
+            from glip_model.inference import ModelOutputError
+
             try:
                 captions, names = _captions(model, query)
                 found = model.detect(images, captions, score_threshold)
@@ -68,26 +74,33 @@ class GlipModelDetector:
                 raise ModelError(f"model {self._folder.name}: {error}") from error
         return [_proposals(each, names) for each in found]
 
-    def _model(self) -> GlipDetector:
+    def _model(self) -> "GlipDetector":
         if self._loaded is None:
             self.state = "loading"
             try:
-                self._loaded = GlipDetector.from_folder(self._folder, _device(self._device))
-            except ModelFolderError as error:
-                raise ModelError(str(error)) from error
+                self._loaded = _load(self._folder, self._device)
             finally:
                 self.state = "failed" if self._loaded is None else "ready"
         return self._loaded
 
 
-def _device(name: str | None) -> torch.device | None:
+def _load(folder: Path, device: str | None) -> "GlipDetector":
+    import torch
+
+    from glip_model.inference import GlipDetector
+    from glip_model.loading import ModelFolderError
+
     try:
-        return None if name is None else torch.device(name)
+        chosen = None if device is None else torch.device(device)
     except RuntimeError as error:
-        raise ModelError(f"no device {name!r}: set GLIP_LABEL_DEVICE to cpu or cuda") from error
+        raise ModelError(f"no device {device!r}: set GLIP_LABEL_DEVICE to cpu or cuda") from error
+    try:
+        return GlipDetector.from_folder(folder, chosen)
+    except ModelFolderError as error:
+        raise ModelError(str(error)) from error
 
 
-def _captions(model: GlipDetector, query: Query) -> tuple[Sequence[Caption], list[str]]:
+def _captions(model: "GlipDetector", query: Query) -> tuple[Sequence[Caption], list[str]]:
     """The captions to look for, and the names that the labels found in them stand for."""
     if not isinstance(query, Sentence):
         return model.captions([label.asked for label in query]), [label.name for label in query]
@@ -96,7 +109,7 @@ def _captions(model: GlipDetector, query: Query) -> tuple[Sequence[Caption], lis
     return model.sentence_captions(sentence, [names.index(span.label) for span in query.spans]), names
 
 
-def _proposals(found: ImageDetections, names: Sequence[str]) -> list[Proposal]:
+def _proposals(found: "ImageDetections", names: Sequence[str]) -> list[Proposal]:
     boxes = [Box(*corners) for corners in found.boxes_xyxy.tolist()]
     rows = zip(boxes, found.labels.tolist(), found.scores.tolist(), found.prompts, strict=True)
     return [Proposal(box, names[label], score, prompt) for box, label, score, prompt in rows if box.area > 0]

@@ -117,6 +117,11 @@ def test_a_killed_service_takes_its_worker_along(model: Path, tmp_path: Path) ->
         process.communicate(timeout=START_SECONDS)  # ends once nobody holds the other end of the pipe
 
 
+def test_the_service_is_put_together_without_torch_which_takes_seconds_to_import() -> None:
+    probe = "import sys, backend.bootstrap, backend.web.app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe]).returncode == 0
+
+
 def test_a_port_in_use_is_said_in_one_line(model: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
