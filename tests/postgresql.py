@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import create_engine, text
 
 from integrations.processes import LOOPBACK, free_port
 
@@ -54,6 +57,18 @@ def postgresql_server() -> Iterator[str]:
             _call([*run, "-m", "immediate", "stop"], user, folder)
     finally:
         shutil.rmtree(folder)
+
+
+def create_database(server: str) -> str:
+    """Make an empty database on such a server and return its URL."""
+    name = f"glip_{uuid4().hex[:8]}"
+    admin = create_engine(
+        server.replace("postgresql:", "postgresql+psycopg:") + "postgres", isolation_level="AUTOCOMMIT"
+    )
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return server + name
 
 
 def _call(command: list[str], user: str | None, folder: Path) -> None:

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine
 
 from backend.db.engine import open_engine
-from tests.postgresql import postgresql_server
+from tests.postgresql import create_database, postgresql_server
 
 
 @pytest.fixture(scope="session")
@@ -21,14 +20,7 @@ def make_postgresql_database() -> Iterator[Callable[[], str]]:
         def make() -> str:
             if not server:
                 server.append(stack.enter_context(postgresql_server()))
-            name = f"glip_{uuid4().hex[:8]}"
-            admin = create_engine(
-                server[0].replace("postgresql:", "postgresql+psycopg:") + "postgres", isolation_level="AUTOCOMMIT"
-            )
-            with admin.connect() as connection:
-                connection.execute(text(f"CREATE DATABASE {name}"))
-            admin.dispose()
-            return server[0] + name
+            return create_database(server[0])
 
         yield make
 
