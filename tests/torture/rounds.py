@@ -75,9 +75,9 @@ class Torture:
                 if (index + 1) % 10 == 0:
                     tell(f"{index + 1} of {len(ways)} rounds, {part.stop} events sent, {monotonic() - begun:.0f} s")
             self._drain()
-            self.seconds = monotonic() - begun
             self.server.stop()
         finally:
+            self.seconds = monotonic() - begun
             self.server.kill()
             self.senders.close()
 
