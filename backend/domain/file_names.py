@@ -59,6 +59,11 @@ def told_apart(name: str, image_id: int) -> str:
     return f"{folder}{slash}{stem}-{image_id}{ending}"
 
 
+def flattened(name: str) -> str:
+    """The same name without folders, for where a file has the name of one of them."""
+    return _fit(name.replace("/", "_"))
+
+
 def collision_key(name: str) -> str:
     """Equal for names that some file system takes for the same one: case and composition of letters do not count."""
     return normalize("NFC", normalize("NFC", name).casefold())

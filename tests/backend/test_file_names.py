@@ -62,11 +62,26 @@ def test_what_is_shown_leads_to_the_same_name_again(reference: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(references | st.sampled_from(["a.png", "A.PNG", "a-2.png", "a-3.png"]), max_size=12))
-def test_no_two_images_share_a_name(references: list[str]) -> None:
+@given(
+    st.lists(
+        references | st.sampled_from(["a.png", "A.PNG", "a-2.png", "a-3.png", "a.png/b", "A.png/b/c"]), max_size=12
+    )
+)
+def test_no_two_images_share_a_name_and_none_is_the_folder_of_another(references: list[str]) -> None:
     with FileNames() as names:
         given_names = [names.give(reference, number) for number, reference in enumerate(references, start=1)]
-    assert len({collision_key(name) for name in given_names}) == len(references)
+    keys = {collision_key(name) for name in given_names}
+    assert len(keys) == len(references)
+    assert keys.isdisjoint(str(folder) for key in keys for folder in PurePosixPath(key).parents)
+
+
+@pytest.mark.parametrize(
+    ("references", "expected"),
+    [(["d", "d/a.png", "D/a.png"], ["d", "d_a.png", "D_a-3.png"]), (["d/a.png", "d"], ["d/a.png", "d-2"])],
+)
+def test_a_file_named_like_a_folder_stands_beside_it(references: list[str], expected: list[str]) -> None:
+    with FileNames() as names:
+        assert [names.give(name, number) for number, name in enumerate(references, 1)] == expected
 
 
 def test_folders_keep_equal_names_apart_and_ids_do_the_rest() -> None:

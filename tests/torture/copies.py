@@ -12,7 +12,7 @@ from alembic.config import Config
 
 from backend.db.schema import upgrade
 from tests.torture.databases import Database, every_row, opened
-from tests.torture.processes import BreachError, Command, frozen_when
+from tests.torture.processes import BreachError, Command, frozen_when, kill
 
 OLDER = ("0001", "0002")  # without corrections at all, and without what imports tell
 
@@ -37,8 +37,7 @@ def kill_upgrade(commands: Command, copy: Database, random: Random) -> bool:
     before = every_row(copy.url)
     process = commands.start("db", "upgrade", database_url=copy.url)
     hit = frozen_when(process, copy.is_being_written, random, 60)
-    process.kill()
-    process.wait()
+    kill(process)
     between = every_row(copy.url)
     ((revision,),) = (row.values() for row in between.pop("alembic_version"))
     if revision not in (older, newest):
@@ -81,8 +80,7 @@ class Exports:
             process = self._commands.start(*self._words)
             sleep(random.uniform(0.3, 1.0) * self._seconds)
             finished = process.poll() is not None
-            process.kill()
-            process.wait()
+            kill(process)
             self.check()
             if not finished:
                 return (self._folder / ".unfinished").exists()

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, make_url, te
 from sqlalchemy.exc import OperationalError
 
 from backend.db.engine import open_engine, snapshot
+from backend.db.letterbox import SUFFIX, last_moved
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -55,14 +56,36 @@ def reading(url: str) -> Iterator[Connection]:
 
 def kept_events(url: str) -> int:
     """How many events were kept, answered or not."""
-    with reading(url) as connection:
-        return int(connection.execute(text("SELECT count(*) FROM inbox")).scalar_one())
+    return _events(url, "TRUE")
 
 
 def waiting_events(url: str) -> int:
-    query = "SELECT count(*) FROM inbox WHERE applied_at IS NULL AND error IS NULL"
-    with reading(url) as connection:
-        return int(connection.execute(text(query)).scalar_one())
+    """How many of them were neither applied nor set aside."""
+    return _events(url, "applied_at IS NULL AND error IS NULL")
+
+
+def _events(url: str, condition: str) -> int:
+    """Count them in the inbox and on their way to it; none twice, although a worker moves them meanwhile."""
+    query = text(f"SELECT count(*) FROM inbox WHERE {condition}")
+    while True:
+        with reading(url) as connection:
+            moved = last_moved(connection) if url.startswith("sqlite") else 0
+            arrived = int(connection.execute(query).scalar_one())
+        coming = _letters(url, moved)
+        with reading(url) as connection:
+            if not url.startswith("sqlite") or last_moved(connection) == moved:
+                return arrived + coming
+
+
+def _letters(url: str, moved: int) -> int:
+    """What lies in the letterbox behind a number, without writing to it: its service may be frozen while it writes."""
+    path = Path(f"{url.removeprefix('sqlite:///')}{SUFFIX}")
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(path)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'letters'").fetchone():
+            return 0
+        return int(connection.execute("SELECT count(*) FROM letters WHERE id > ?", (moved,)).fetchone()[0])
 
 
 def every_row(url: str) -> Rows:
@@ -107,10 +130,12 @@ class SqliteFile:
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
 
     def damages(self) -> list[str]:
-        with closing(sqlite3.connect(self._path)) as connection:
-            found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
-            orphans = [f"an orphan in {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")]
-        return [line for line in found if line != "ok"] + orphans
+        found: list[str] = []
+        for path in (str(self._path), f"{self._path}{SUFFIX}"):
+            with closing(sqlite3.connect(path)) as connection:
+                found += [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+                found += [f"an orphan in {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")]
+        return found
 
 
 class PostgresqlDatabase:

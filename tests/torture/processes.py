@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -48,7 +49,12 @@ class Command:
         with (self.log if arguments[0] == "serve" else self.other_log).open("ab") as log:
             command = [sys.executable, "-m", "backend.cli", *arguments]
             return subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # the service's worker is frozen and killed with it
             )
 
     def run(self, *arguments: str, database_url: str | None = None) -> tuple[int, str]:
@@ -112,8 +118,7 @@ class Server:
     def kill(self) -> None:
         """End this life with SIGKILL."""
         if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+            kill(self.process)
             self.process = None
 
     def stop(self) -> None:
@@ -148,22 +153,29 @@ def _seconds_waited_for_processor(process: int) -> float:
         return 0.0
 
 
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a command with SIGKILL, and what it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def frozen_when(
     process: "subprocess.Popen[bytes]", condition: Callable[[], bool], random: Random, seconds: float
 ) -> bool:
-    """Stop a process again and again for a moment, until what is looked for is so; it stays frozen then.
+    """Stop a command again and again for a moment, until what is looked for is so; it stays frozen then.
 
     Returns:
         False where it was not to be seen for so long, or the process ended before.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        process.send_signal(signal.SIGSTOP)
+        os.killpg(process.pid, signal.SIGSTOP)
         seen = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         if seen is None or seen.si_code != os.CLD_STOPPED:
             return False
         if condition():
             return True
-        process.send_signal(signal.SIGCONT)
+        os.killpg(process.pid, signal.SIGCONT)
         time.sleep(random.uniform(0.0005, 0.01))
     return False

@@ -118,6 +118,10 @@ class Torture:
         self._revive()
 
     def _export(self, sent: _Sent) -> None:
+        if not self.kills["export"]:  # there has to be something to export
+            for each in sent:
+                each.result(PATIENCE_SECONDS)
+            self._drain()
         self.hits["export"] += self.exports.kill_one(self._random)
         self.kills["export"] += 1
 

@@ -8,7 +8,7 @@ from random import Random
 from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
 from backend.domain.facts import Fact, ProjectState, TaskState
 from backend.domain.geometry import Box
-from backend.domain.records import Prediction, Proposal, Region
+from backend.domain.records import Look, Prediction, Proposal, Region
 
 LABELS = ("cat", "dog", "traffic light", "Schiff 🚢")
 WIDTH, HEIGHT = 640, 480
@@ -45,7 +45,9 @@ def prediction(project_id: int, task_id: int) -> Prediction:
     found = tuple(
         Region(key, Proposal(_pixels(box), label, 0.75, label)) for key, label, box in proposals(project_id, task_id)
     )
-    return Prediction(task_id, "glip-nano-torture", WIDTH, HEIGHT, found, f"t{project_id}-{task_id}")
+    ((tag, reference),) = images(project_id, task_id)
+    look = Look(tag, reference)
+    return Prediction(task_id, "glip-nano-torture", WIDTH, HEIGHT, found, f"t{project_id}-{task_id}", look)
 
 
 def _pixels(box: PercentBox) -> Box:
