@@ -312,7 +312,8 @@ def test_supervision_reads_the_files_unmodified(tmp_path: Path) -> None:
     boxes = {Path(path).relative_to(tmp_path / "images").as_posix(): each for path, _, each in found}
     assert boxes["d/a.png"].xyxy[0].tolist() == [4, 4, 16, 12]
     class_ids = boxes["d/a.png"].class_id
-    assert class_ids is not None and class_ids.tolist() == [0, 1, 0]
+    assert class_ids is not None
+    assert class_ids.tolist() == [0, 1, 0]
     assert len(boxes["d/x/a.png"]) == 0
 
 
