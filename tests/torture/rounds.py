@@ -172,8 +172,10 @@ class Torture:
         self.senders.up.set()
 
     def _drain(self) -> None:
-        deadline = monotonic() + PATIENCE_SECONDS
+        deadline, least = monotonic() + PATIENCE_SECONDS, None
         while waiting := waiting_events(self.database.url):
+            if least is None or waiting < least:
+                deadline, least = monotonic() + PATIENCE_SECONDS, waiting
             if monotonic() > deadline:
-                raise BreachError(f"{waiting} events wait for {PATIENCE_SECONDS:.0f} s")
+                raise BreachError(f"{waiting} events wait, and none was applied for {PATIENCE_SECONDS:.0f} s")
             sleep(0.2)
