@@ -1,0 +1,79 @@
+from hashlib import sha256
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.domain.geometry import Box
+from backend.domain.learning import (
+    FrozenData,
+    LabelledBox,
+    Part,
+    ReviewedImage,
+    next_version_name,
+    split_of,
+)
+
+LABELS = (("cat", ("cat",)), ("dog", ("dog", "puppy")))
+
+
+def digest(number: int) -> str:
+    return sha256(str(number).encode()).hexdigest()
+
+
+def reviewed(number: int, *boxes: LabelledBox) -> ReviewedImage:
+    return ReviewedImage(digest(number), 64, 48, ((number, "2026-11-23T08:43:32+00:00"),), boxes)
+
+
+def test_seventy_fifteen_and_fifteen_percent_of_the_images_are_for_training_tuning_and_the_gate() -> None:
+    parts = [split_of(digest(number)) for number in range(10_000)]
+
+    assert abs(parts.count(Part.TRAIN) - 7000) < 150
+    assert abs(parts.count(Part.TUNE) - 1500) < 120
+    assert abs(parts.count(Part.GATE) - 1500) < 120
+
+
+def test_the_part_of_an_image_is_written_in_stone() -> None:
+    assert split_of("b3333333" + "f" * 56) is Part.TRAIN
+    assert split_of("b3333334" + "0" * 56) is Part.TUNE
+    assert split_of("d9999999" + "f" * 56) is Part.TUNE
+    assert split_of("d999999a" + "0" * 56) is Part.GATE
+
+
+@given(st.permutations(range(6)))
+def test_the_fingerprint_does_not_depend_on_the_order_of_the_images(order: list[int]) -> None:
+    images = [reviewed(number, LabelledBox(Box(1, 2, 3, 4 + number), "cat")) for number in range(6)]
+
+    assert FrozenData(LABELS, tuple(images[index] for index in order)).fingerprint == (
+        FrozenData(LABELS, tuple(images)).fingerprint
+    )
+
+
+def test_the_fingerprint_changes_with_every_thing_that_a_model_could_learn() -> None:
+    box, other = LabelledBox(Box(1, 2, 3, 4), "cat"), LabelledBox(Box(1, 2, 3, 4), "dog")
+    images = [
+        reviewed(1, box),
+        reviewed(1, other),
+        reviewed(1),
+        reviewed(2, box),
+        ReviewedImage(digest(1), 64, 48, ((2, "2026-11-23T08:43:32+00:00"),), (box,)),
+        ReviewedImage(digest(1), 64, 48, ((1, "2026-11-24T08:43:32+00:00"),), (box,)),
+        ReviewedImage(digest(1), 64, 48, ((1, "2026-11-23T08:43:32+00:00"),), (box,), (other,)),
+    ]
+    every = [FrozenData(LABELS, (image,)) for image in images]
+    every += [FrozenData(LABELS[:1], (images[0],)), FrozenData(LABELS, ()), FrozenData(LABELS, (images[0],) * 2)]
+
+    assert len({each.fingerprint for each in every}) == len(every)
+
+
+def test_frozen_data_come_back_from_json_as_they_were() -> None:
+    data = FrozenData(LABELS, (reviewed(1, LabelledBox(Box(0.1, 2, 3.7, 4), "käse")), reviewed(2)))
+
+    assert FrozenData.from_json(data.to_json()) == FrozenData(
+        LABELS, tuple(sorted(data.images, key=lambda image: image.sha256))
+    )
+
+
+def test_a_version_is_called_after_its_base_and_the_next_number() -> None:
+    assert next_version_name("glip-nano-3f9a12cd", []) == "glip-nano-0001"
+    assert next_version_name("glip-t-3f9a12cd", ["glip-nano-0001", "glip-nano-0012"]) == "glip-t-0013"
+    assert next_version_name("glip-t-3f9a12cd", ["glip-t-9999"]) == "glip-t-10000"
