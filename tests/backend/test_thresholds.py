@@ -1,0 +1,176 @@
+"""From which score on a proposal is worth a person's time, and how long an image will take."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.analysis.calibration import fit_calibration
+from backend.analysis.expected_seconds import Expectation, fit_expectation
+from backend.analysis.simulated_annotator import IDEAL, Annotator
+from backend.analysis.thresholds import break_even, fit_thresholds
+from backend.domain.geometry import Box
+from backend.domain.records import Proposal
+from backend.domain.review import (
+    CARDS,
+    FLOOR,
+    LABEL_STUDIO,
+    Costs,
+    Judgement,
+    ShowThresholds,
+    exploration_weight,
+    is_explored,
+    slow,
+)
+from backend.domain.verdicts import VerdictKind
+from tests.synthetic import LABELS, SyntheticDetector, make_scene
+
+ACCEPTED, MOVED, RELABELLED, DELETED, _ = VerdictKind
+EVERYTHING = ShowThresholds(0.0)
+
+
+def judged(score: float, kind: VerdictKind = ACCEPTED, label: str = "cat", weight: float = 1.0) -> Judgement:
+    return Judgement("a", label, score, kind, 1.0 if kind is ACCEPTED else 0.0, weight)
+
+
+def proposed(score: float, label: str = "cat") -> Proposal:
+    return Proposal(Box(0, 0, 10, 10), label, score, label)
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [(CARDS, 0.257), (slow(CARDS), 0.071), (LABEL_STUDIO, 0.235), (slow(LABEL_STUDIO), 0.074), (Costs(accept=9), 1.0)],
+)
+def test_the_break_even_point_is_the_published_one(costs: Costs, expected: float) -> None:
+    assert break_even(costs) == pytest.approx(expected, abs=5e-4)
+
+
+def test_with_many_judgements_the_cut_is_where_boxes_begin_to_pay() -> None:
+    wrong = [judged(0.30 + index / 1e5, DELETED) for index in range(1000)]
+    right = [judged(0.60 + index / 1e5) for index in range(1000)]
+    cut = fit_thresholds([*wrong, *right], CARDS).of("cat")
+    assert 0.3 < cut < 0.6
+
+
+def test_a_label_of_which_everything_pays_is_shown_down_to_the_lowest_score_seen() -> None:
+    cuts = fit_thresholds([judged(0.1 + index / 2000) for index in range(1000)], CARDS, prior=0.5)
+    assert cuts.of("cat") == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_label_of_which_nothing_pays_is_hidden() -> None:
+    cuts = fit_thresholds([judged(index / 2000, DELETED) for index in range(1000)], CARDS)
+    assert not cuts.shows(proposed(0.5))
+
+
+def test_few_judgements_of_a_label_leave_it_near_the_cut_of_all() -> None:
+    many = [judged(score / 1000, ACCEPTED if score > 400 else DELETED, "dog") for score in range(1000)]
+    cuts = fit_thresholds([*many, judged(0.9), judged(0.95)], CARDS)
+    assert cuts.of("cat") == pytest.approx(cuts.default, abs=0.1)
+    assert cuts.of("owl") == cuts.default
+
+
+def test_without_judgements_the_prior_holds() -> None:
+    assert fit_thresholds([], CARDS) == ShowThresholds(break_even(CARDS))
+    assert fit_thresholds([], CARDS, prior=0.4) == ShowThresholds(0.4)
+
+
+def test_explored_judgements_stand_for_those_that_nobody_saw() -> None:
+    shown = [judged(0.5 + index / 1000) for index in range(400)]
+    explored = [judged(0.2 + index / 200, weight=20.0) for index in range(20)]
+    rejected = [judged(0.3 + index / 1000, DELETED) for index in range(100)]
+    assert fit_thresholds([*shown, *explored, *rejected], CARDS).of("cat") < 0.3
+    unweighted = [replace(each, weight=1.0) for each in explored]
+    assert fit_thresholds([*shown, *unweighted, *rejected], CARDS).of("cat") > 0.3
+
+
+def test_the_same_few_images_are_always_explored() -> None:
+    names = [f"{index:064x}" for index in range(4000)]
+    explored = [name for name in names if is_explored(name)]
+    assert explored == [name for name in names if is_explored(name)]
+    assert len(explored) / 4000 == pytest.approx(0.05, abs=0.015)
+    thresholds = ShowThresholds(0.3)
+    assert [exploration_weight(proposed(score), thresholds) for score in (0.5, 0.1)] == [1.0, 20.0]
+
+
+@pytest.mark.parametrize("costs", [CARDS, LABEL_STUDIO])
+@pytest.mark.parametrize(
+    ("detector", "allowed"),
+    [
+        # The best fixed cut is chosen in hindsight, on the very images that are measured.
+        (SyntheticDetector(), 1.02),
+        (SyntheticDetector(separation=1.2, invented=6, shift=1.0), 1.02),
+        (SyntheticDetector(separation=1.5, invented=4, shifts={"dog": 2.0, "owl": -2.0}), 0.97),
+    ],
+)
+def test_learned_cuts_are_as_good_as_any_fixed_one_on_other_images(
+    costs: Costs, detector: SyntheticDetector, allowed: float
+) -> None:
+    chance = np.random.default_rng(5)
+    scenes = [make_scene(chance) for _ in range(600)]
+    proposals = [detector.propose(scene, chance) for scene in scenes]
+    annotator = Annotator(LABELS, costs, IDEAL)
+
+    def seconds(cuts: ShowThresholds) -> float:
+        shown = ([each for each in given if cuts.shows(each)] for given in proposals[300:])
+        return sum(annotator.review("a", *pair).seconds for pair in zip(scenes[300:], shown, strict=True))
+
+    reviews = [annotator.review(str(place), scenes[place], proposals[place]) for place in range(300)]
+    learned = fit_thresholds([each for review in reviews for each in review.judgements], costs)
+    fixed = min(seconds(ShowThresholds(cut)) for cut in np.linspace(0.05, 1.01, 25))
+    assert seconds(learned) <= allowed * fixed
+
+
+def test_hiding_everything_costs_what_drawing_everything_does() -> None:
+    chance = np.random.default_rng(0)
+    scene = make_scene(chance)
+    never = ShowThresholds(float("inf"))
+    shown = [each for each in SyntheticDetector().propose(scene, chance) if never.shows(each)]
+    review = Annotator(LABELS).review("a", scene, shown)
+    assert review.seconds == pytest.approx(review.drawing_seconds)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.6])
+def test_expected_seconds_are_those_that_people_take_in_the_mean(threshold: float) -> None:
+    chance = np.random.default_rng(1)
+    detector = SyntheticDetector(shift=-1.0)
+    scenes = [make_scene(chance) for _ in range(800)]
+    proposals = [detector.propose(scene, chance) for scene in scenes]
+    annotator = Annotator(LABELS, human=IDEAL)
+    reviews = [annotator.review(str(place), scenes[place], proposals[place]) for place in range(400)]
+    judgements = [each for review in reviews for each in review.judgements]
+    added = sum(len(review.drawn) for review in reviews) / 400
+    expectation = fit_expectation(judgements, fit_calibration(judgements), added)
+    cuts = ShowThresholds(threshold)
+    expected, taken = 0.0, 0.0
+    for scene, given in zip(scenes[400:], proposals[400:], strict=True):
+        expected += expectation.seconds(given, cuts, CARDS)
+        taken += annotator.review("a", scene, [each for each in given if cuts.shows(each)]).seconds
+    assert expected == pytest.approx(taken, rel=0.05)
+
+
+scores = st.floats(0, 1)
+judgement_lists = st.lists(st.builds(judged, scores, st.sampled_from([ACCEPTED, MOVED, RELABELLED, DELETED])))
+
+
+@settings(deadline=None, max_examples=50)
+@given(judgement_lists, st.sampled_from([CARDS, LABEL_STUDIO, slow(CARDS)]))
+def test_cuts_are_scores_and_survive_json(given: list[Judgement], costs: Costs) -> None:
+    cuts = fit_thresholds(given, costs)
+    assert all(FLOOR <= cut <= 1 for cut in (cuts.default, *cuts.labels.values()))
+    assert ShowThresholds.from_json(cuts.to_json()) == cuts
+
+
+@settings(deadline=None)
+@given(st.lists(st.builds(proposed, scores)), judgement_lists, st.floats(0, 1.5))
+def test_expected_seconds_are_never_below_those_of_opening_the_image(
+    proposals: list[Proposal], given: list[Judgement], threshold: float
+) -> None:
+    expectation = fit_expectation(given, Expectation().calibration, 0.5)
+    assert expectation.seconds(proposals, ShowThresholds(threshold), CARDS) >= CARDS.image
+
+
+def test_thresholds_that_are_not_ours_are_refused() -> None:
+    with pytest.raises(ValueError, match="default and labels"):
+        ShowThresholds.from_json({"labels": {}})
