@@ -2,8 +2,8 @@
 
 Few verdicts: logistic curves (Platt 1999) whose slope and intercept may differ by label, each label's drawn towards the
 common curve, and that one towards leaving scores as they are. Many: isotonic regression, where it errs less on images
-that it was not fitted to. Scores stay as they are unless curves clearly beat them on such images, too. Fit it on what the model serves,
-that is after suppression of duplicates, and anew for each model version.
+that it was not fitted to. Scores stay as they are unless curves clearly beat them on such images, too. Fit it on what
+the model serves, that is after suppression of duplicates, and anew for each model version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -159,15 +159,34 @@ def calibration_error(judgements: Sequence[Judgement], calibration: Calibration)
     """
     if not judgements:
         raise ValueError("no judgements to measure a calibration error on")
-    sample = _Sample.of(judgements)
+    gaps, weights = binned_gaps([judgements], calibration)
+    return float(error_of_gaps(gaps, weights, np.ones((1, 1)))[0])
+
+
+def binned_gaps(images: Sequence[Sequence[Judgement]], calibration: Calibration) -> tuple[Floats, Floats]:
+    """Sum up what `calibration_error` needs, image by image.
+
+    Returns:
+        ``(I, L, BINS)`` sums of probability minus outcome, and ``(I, L)`` sums of weights, for labels that occur.
+    """
+    sample = _Sample.of([each for image in images for each in image])
+    places = np.repeat(np.arange(len(images)), [len(image) for image in images])
     probabilities = sample.probabilities(calibration)
-    errors = []
+    bins = np.zeros(len(places), np.intp)
     for label in range(len(sample.names)):
         rows = np.flatnonzero(sample.labels == label)
         rows = rows[np.argsort(probabilities[rows], kind="stable")]
-        gaps = [
-            abs(float((sample.weights[each] * (probabilities[each] - sample.right[each])).sum()))
-            for each in np.array_split(rows, BINS)
-        ]
-        errors.append(sum(gaps) / float(sample.weights[rows].sum()))
-    return float(np.mean(errors))
+        bins[rows] = np.arange(len(rows)) * BINS // len(rows)
+    gaps = np.zeros((len(images), len(sample.names), BINS))
+    weights = np.zeros((len(images), len(sample.names)))
+    np.add.at(gaps, (places, sample.labels, bins), sample.weights * (probabilities - sample.right))
+    np.add.at(weights, (places, sample.labels), sample.weights)
+    return gaps, weights
+
+
+def error_of_gaps(gaps: Floats, weights: Floats, counts: Floats) -> Floats:
+    """Calibration error ``(B,)`` where image i counts ``counts[b, i]`` times."""
+    summed = np.abs(np.tensordot(counts, gaps, 1)).sum(-1)  # (B, L)
+    weighed = counts @ weights
+    means = np.divide(summed, weighed, out=np.zeros_like(summed), where=weighed > 0)
+    return np.asarray(means.sum(1) / np.maximum((weighed > 0).sum(1), 1))

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from backend.domain.calibration import Calibration
+from backend.domain.calibration import PLAIN, Calibration
 from backend.domain.records import Proposal
 from backend.domain.review import Costs, Judgement, ShowThresholds
 from backend.domain.verdicts import VerdictKind
@@ -23,7 +23,7 @@ class Expectation:
         added: objects per image that no proposal points at, at any score.
     """
 
-    calibration: Calibration = Calibration()
+    calibration: Calibration = PLAIN
     accepted: Mapping[str, float] = field(default_factory=dict)
     relabelled: Mapping[str, float] = field(default_factory=dict)
     added: float = 0.0

@@ -87,7 +87,7 @@ def _curve(data: object) -> Curve:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One rising curve per label, and one for labels without verdicts. As it stands it changes nothing."""
+    """One rising curve per label, and one for labels without verdicts. As it stands, or `PLAIN`, it changes nothing."""
 
     default: Curve = IDENTITY
     labels: Mapping[str, Curve] = field(default_factory=dict)
@@ -111,3 +111,6 @@ class Calibration:
             case {"default": default, "labels": Mapping() as labels}:
                 return cls(_curve(default), {str(label): _curve(curve) for label, curve in labels.items()})
         raise ValueError("a calibration needs a default and labels")
+
+
+PLAIN = Calibration()

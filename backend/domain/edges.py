@@ -61,8 +61,8 @@ class EdgeCorrection:
         shifts = {}
         for label, shares in data.items():
             match shares:
-                case [left, top, right, bottom]:
-                    shifts[label] = EdgeShift(float(left), float(top), float(right), float(bottom))
+                case [int() | float(), int() | float(), int() | float(), int() | float()]:
+                    shifts[label] = EdgeShift(*map(float, shares))
                 case _:
                     raise ValueError(f"the edges of {label} need four shares")
         return cls(shifts)

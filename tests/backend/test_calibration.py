@@ -127,7 +127,7 @@ def test_what_is_no_rising_curve_is_refused() -> None:
         lambda: Calibration.from_json({"labels": {}}),
         lambda: Calibration.from_json({"default": {"slope": "steep"}, "labels": {}}),
     ):
-        with pytest.raises(ValueError, match="curve|probabilities|calibration"):
+        with pytest.raises(ValueError, match=r"curve|probabilities|calibration"):
             make()
 
 

@@ -144,9 +144,9 @@ def test_expected_seconds_are_those_that_people_take_in_the_mean(threshold: floa
     expectation = fit_expectation(judgements, fit_calibration(judgements), added)
     cuts = ShowThresholds(threshold)
     expected, taken = 0.0, 0.0
-    for scene, given in zip(scenes[400:], proposals[400:], strict=True):
-        expected += expectation.seconds(given, cuts, CARDS)
-        taken += annotator.review("a", scene, [each for each in given if cuts.shows(each)]).seconds
+    for scene, found in zip(scenes[400:], proposals[400:], strict=True):
+        expected += expectation.seconds(found, cuts, CARDS)
+        taken += annotator.review("a", scene, [each for each in found if cuts.shows(each)]).seconds
     assert expected == pytest.approx(taken, rel=0.05)
 
 

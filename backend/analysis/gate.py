@@ -1,0 +1,243 @@
+"""Whether a candidate may replace the model in production: what both would cost a person on the held-out images.
+
+Promoted is only what is faster beyond doubt and has lost nothing else that is seen. Each further try against the same
+production spends less of the error that is allowed (6 / (pi k)^2 of it at the k-th), so that all of them together
+promote something no better with at most that probability.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from backend.analysis.average_precision import average_precision, match_detections
+from backend.analysis.bootstrap import RESAMPLES, image_counts, mean_bounds
+from backend.analysis.calibration import binned_gaps, error_of_gaps
+from backend.analysis.overlap import Floats
+from backend.analysis.simulated_annotator import IDEAL, Annotator
+from backend.domain.calibration import PLAIN, Calibration
+from backend.domain.learning import ReviewedImage
+from backend.domain.records import Proposal
+from backend.domain.review import CARDS, Costs, Judgement, ShowThresholds
+
+_GUARD_ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A model version at the gate.
+
+    Attributes:
+        proposals: per gate image, all that it proposes, hidden ones too.
+        thresholds, calibration: its own, not chosen on gate images.
+        latency: seconds within which 95 of 100 images are answered; None if it was not measured.
+    """
+
+    proposals: Sequence[Sequence[Proposal]]
+    thresholds: ShowThresholds
+    calibration: Calibration = PLAIN
+    latency: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """What is asked of a candidate.
+
+    Attributes:
+        costs: of the project's way of reviewing.
+        alpha: probability of ever promoting something no faster than the same production.
+        least_images, least_boxes: with fewer nothing is promoted.
+        ap_margin: AP may not fall by more; the candidate has to show it.
+        label_margin, label_boxes: no label with as many boxes may be seen to lose more AP.
+        calibration_margin: the calibration error may not be seen to rise by more.
+        latency_ratio: latency may not rise by more.
+    """
+
+    costs: Costs = CARDS
+    alpha: float = 0.05
+    least_images: int = 30
+    least_boxes: int = 100
+    ap_margin: float = 0.005
+    label_margin: float = 0.05
+    label_boxes: int = 20
+    calibration_margin: float = 0.02
+    latency_ratio: float = 1.1
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A figure of both, and bounds of candidate minus production; bounds are None where none were estimated."""
+
+    production: float
+    candidate: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """What was found; ``reasons`` say in words what stands against promotion.
+
+    Attributes:
+        seconds: of a person per image; bounds at ``alpha`` each, those of all other figures at 0.05.
+        ap, ap50: over labels, in ``[0, 1]``; None without true boxes.
+        labels: AP per label with true boxes.
+        calibration: error in ``[0, 1]``; None where one of them proposes nothing.
+        latency: seconds; None if it was not measured.
+        attempt, alpha: how many tries against this production there were with this one, and what it may err by.
+    """
+
+    promoted: bool
+    reasons: tuple[str, ...]
+    images: int
+    boxes: int
+    seconds: Change
+    ap: Change | None
+    ap50: Change | None
+    labels: Mapping[str, Change]
+    calibration: Change | None
+    latency: Change | None
+    attempt: int
+    alpha: float
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def decide(
+    images: Sequence[ReviewedImage],
+    production: Contender,
+    candidate: Contender,
+    settings: GateSettings,
+    attempt: int = 1,
+) -> GateDecision:
+    """Compare two versions on the same held-out images.
+
+    Args:
+        images: reviewed, and seen by neither in training.
+        attempt: 1 for the first candidate since production last changed, 2 for the next …
+
+    Raises:
+        ValueError: the proposals are not of as many images.
+    """
+    if not len(images) == len(production.proposals) == len(candidate.proposals):
+        found = f"{len(production.proposals)} and {len(candidate.proposals)}"
+        raise ValueError(f"{len(images)} gate images, but proposals for {found}")
+    boxes = sum(len(image.boxes) for image in images)
+    alpha = settings.alpha * 6 / (math.pi * attempt) ** 2
+    if not images or len(images) < settings.least_images or boxes < settings.least_boxes:
+        least = f"{settings.least_images} images and {settings.least_boxes} boxes"
+        reason = f"{len(images)} gate images with {boxes} boxes are too few: {least} are needed"
+        nothing = Change(0.0, 0.0)
+        return GateDecision(False, (reason,), len(images), boxes, nothing, None, None, {}, None, None, attempt, alpha)
+    both = (production, candidate)
+    chance = np.random.default_rng(settings.seed)
+    seconds = _seconds(images, both, settings.costs, alpha, chance)
+    counts = np.concatenate([np.ones((1, len(images))), image_counts(len(images), settings.resamples, chance)])
+    labels = _label_changes(images, both, counts)
+    precisions = np.stack(list(labels.values())) if labels else None  # (L, 2, 1 + B, T)
+    decision = GateDecision(
+        promoted=False,
+        reasons=(),
+        images=len(images),
+        boxes=boxes,
+        seconds=seconds,
+        ap=None if precisions is None else _change(np.nanmean(precisions, (0, 3))),
+        ap50=None if precisions is None else _change(np.nanmean(precisions[..., 0], 0)),
+        labels={label: _change(each.mean(-1)) for label, each in labels.items()},
+        calibration=_calibration(images, both, counts),
+        latency=_latency(both),
+        attempt=attempt,
+        alpha=alpha,
+    )
+    reasons = _reasons(decision, settings, _boxes_of(images))
+    return replace(decision, promoted=not reasons, reasons=reasons)
+
+
+def _seconds(
+    images: Sequence[ReviewedImage],
+    both: tuple[Contender, Contender],
+    costs: Costs,
+    alpha: float,
+    chance: np.random.Generator,
+) -> Change:
+    production, candidate = (review_seconds(images, each, costs) for each in both)
+    low, high = mean_bounds(candidate - production, alpha, chance)
+    return Change(float(production.mean()), float(candidate.mean()), low, high)
+
+
+def review_seconds(images: Sequence[ReviewedImage], contender: Contender, costs: Costs) -> Floats:
+    """Seconds ``(I,)`` of a person who errs nowhere, for what the contender's thresholds show."""
+    annotator = Annotator((), costs, IDEAL)
+    return np.array(
+        [
+            annotator.review(
+                image.sha256, image.boxes, [each for each in given if contender.thresholds.shows(each)]
+            ).seconds
+            for image, given in zip(images, contender.proposals, strict=True)
+        ]
+    )
+
+
+def _boxes_of(images: Sequence[ReviewedImage]) -> Counter[str]:
+    return Counter(box.label for image in images for box in image.boxes)
+
+
+def _label_changes(
+    images: Sequence[ReviewedImage], both: tuple[Contender, Contender], counts: Floats
+) -> dict[str, Floats]:
+    """AP ``(2, B, T)`` of each label with true boxes."""
+    truth = [image.boxes for image in images]
+    return {
+        label: np.stack([average_precision(match_detections(truth, each.proposals, label), counts) for each in both])
+        for label in sorted(_boxes_of(images))
+    }
+
+
+def _calibration(images: Sequence[ReviewedImage], both: tuple[Contender, Contender], counts: Floats) -> Change | None:
+    annotator = Annotator((), human=IDEAL)
+    errors = []
+    for each in both:
+        judged: list[Sequence[Judgement]] = [
+            annotator.review(image.sha256, image.boxes, given).judgements
+            for image, given in zip(images, each.proposals, strict=True)
+        ]
+        if not any(judged):
+            return None
+        errors.append(error_of_gaps(*binned_gaps(judged, each.calibration), counts))
+    return _change(np.stack(errors))
+
+
+def _latency(both: tuple[Contender, Contender]) -> Change | None:
+    production, candidate = (each.latency for each in both)
+    return None if production is None or candidate is None else Change(production, candidate)
+
+
+def _change(figures: Floats) -> Change:
+    """Of figures ``(2, 1 + B)``, the first as measured, the others of resamples, which may lack a label."""
+    differences = figures[1, 1:] - figures[0, 1:]
+    low, high = np.nanquantile(differences, (_GUARD_ALPHA, 1 - _GUARD_ALPHA))
+    return Change(float(figures[0, 0]), float(figures[1, 0]), float(low), float(high))
+
+
+def _reasons(decision: GateDecision, settings: GateSettings, boxes: Mapping[str, int]) -> tuple[str, ...]:
+    reasons = []
+    seconds, ap = decision.seconds, decision.ap
+    if seconds.high is None or not seconds.high < 0:
+        reasons.append(f"not clearly faster: {seconds.candidate:.2f} s per image instead of {seconds.production:.2f}")
+    if ap and ap.low is not None and not ap.low > -settings.ap_margin:
+        reasons.append(f"AP may have fallen: from {ap.production:.3f} to {ap.candidate:.3f}, perhaps by {-ap.low:.3f}")
+    for label, each in decision.labels.items():
+        if boxes[label] >= settings.label_boxes and each.high is not None and each.high < -settings.label_margin:
+            reasons.append(f"AP of {label} fell from {each.production:.3f} to {each.candidate:.3f}")
+    honest = decision.calibration
+    if honest and honest.low is not None and honest.low > settings.calibration_margin:
+        reasons.append(f"scores are less honest: error {honest.candidate:.3f} instead of {honest.production:.3f}")
+    latency = decision.latency
+    if latency and latency.candidate > settings.latency_ratio * latency.production:
+        reasons.append(f"slower: {latency.candidate:.3f} s per image instead of {latency.production:.3f}")
+    return tuple(reasons)

@@ -1,0 +1,148 @@
+"""Likely errors in labels: where a model that did not learn from an image disagrees with what people left on it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from backend.analysis.overlap import Floats, corners, overlaps
+from backend.domain.calibration import Calibration
+from backend.domain.geometry import Box
+from backend.domain.learning import LabelledBox, ReviewedImage
+from backend.domain.records import Proposal
+from backend.domain.review import ACCEPTANCE_IOU
+
+_SAME_PLACE, _NEAR, _COPY = 0.5, 0.1, 0.9
+_ERROR_RATE = 0.05  # share of boxes without an object, before anything is known
+_PRIOR_BOXES = 10.0
+
+
+class DoubtKind(StrEnum):
+    """What may be wrong: an object without a box, a box without an object or twice, a wrong label, a sloppy box."""
+
+    MISSING = "missing"
+    SPURIOUS = "spurious"
+    TWICE = "twice"
+    LABEL = "label"
+    PLACE = "place"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One box that is perhaps wrong.
+
+    Attributes:
+        image: SHA-256 of the image.
+        region: place of the doubted box among the image's; None where a box is missing.
+        box, label: as people left it, or of the missing object.
+        suggestion: what the model would have there; None if nothing.
+        probability: that something is wrong, in ``[0, 1]``.
+        reason: for people, in one line.
+    """
+
+    image: str
+    kind: DoubtKind
+    region: int | None
+    box: Box
+    label: str
+    suggestion: LabelledBox | None
+    probability: float
+    reason: str
+
+
+def doubts(
+    images: Sequence[ReviewedImage],
+    proposals: Sequence[Sequence[Proposal]],
+    calibration: Calibration,
+    least: float = 0.5,
+) -> tuple[Doubt, ...]:
+    """List the boxes that are wrong with a probability of ``least`` or more, the likeliest first.
+
+    Args:
+        images: as people left them.
+        proposals: for each image, by a model that did not learn from it, hidden ones too: what a model learned, errors
+            among them, it repeats.
+        calibration: of that model; the plain scores of a model are seldom high enough to accuse anybody.
+    """
+    found_share = _found_shares(images, proposals)
+    listed: list[Doubt] = []
+    for image, given in zip(images, proposals, strict=True):
+        certain = [calibration.probability(each.label, each.score) for each in given]
+        shared = overlaps(corners([each.box for each in given]), corners([each.box for each in image.boxes]))
+        listed += _missing(image, given, certain, shared)
+        for region in range(len(image.boxes)):
+            listed += _of_box(image, region, given, (certain, shared), found_share)
+    return tuple(sorted((each for each in listed if each.probability >= least), key=lambda each: -each.probability))
+
+
+def _found_shares(images: Sequence[ReviewedImage], proposals: Sequence[Sequence[Proposal]]) -> dict[str, float]:
+    """Share of each label's boxes with a proposal of any label in the same place, few drawn towards that of all."""
+    found: Counter[str] = Counter()
+    boxes: Counter[str] = Counter()
+    for image, given in zip(images, proposals, strict=True):
+        shared = overlaps(corners([each.box for each in given]), corners([each.box for each in image.boxes]))
+        for region, true in enumerate(image.boxes):
+            boxes[true.label] += 1
+            found[true.label] += bool((shared[:, region] >= _SAME_PLACE).any())
+    overall = found.total() / max(boxes.total(), 1)
+    return {label: (found[label] + _PRIOR_BOXES * overall) / (boxes[label] + _PRIOR_BOXES) for label in boxes}
+
+
+def _missing(image: ReviewedImage, given: Sequence[Proposal], certain: Sequence[float], shared: Floats) -> list[Doubt]:
+    """Accuse of overlooking what is proposed where no box is; of several proposals in one place the surest."""
+    listed: list[Doubt] = []
+    for place in sorted(range(len(given)), key=lambda each: -certain[each]):
+        proposal, probability = given[place], certain[place]
+        if shared.shape[1] and shared[place].max() >= _NEAR:
+            continue
+        if listed and overlaps(corners([proposal.box]), corners([each.box for each in listed])).max() >= _SAME_PLACE:
+            continue
+        reason = f"no box here, but {proposal.label} with {probability:.0%}"
+        suggestion = LabelledBox(proposal.box, proposal.label)
+        listed.append(
+            Doubt(image.sha256, DoubtKind.MISSING, None, proposal.box, proposal.label, suggestion, probability, reason)
+        )
+    return listed
+
+
+def _of_box(
+    image: ReviewedImage,
+    region: int,
+    given: Sequence[Proposal],
+    evidence: tuple[Sequence[float], Floats],
+    found_share: dict[str, float],
+) -> list[Doubt]:
+    """Doubt one box for its likeliest flaw."""
+    certain, shared = evidence
+    true, column = image.boxes[region], shared[:, region]
+    same = [place for place, each in enumerate(given) if each.label == true.label]
+    other = [place for place, each in enumerate(given) if each.label != true.label and column[place] >= _SAME_PLACE]
+    support = max((certain[place] for place in same if column[place] >= _SAME_PLACE), default=0.0)
+    listed: list[tuple[float, DoubtKind, Proposal | None, str]] = []
+    if other:
+        best = max(other, key=lambda place: certain[place])
+        probability = certain[best] * (1 - support)
+        reason = f"labelled {true.label}, looks like {given[best].label} with {certain[best]:.0%}"
+        listed.append((probability, DoubtKind.LABEL, given[best], reason))
+    near = [place for place in same if column[place] >= _NEAR]
+    if near:
+        best = max(near, key=lambda place: (float(column[place]), certain[place]))
+        off = min(max((ACCEPTANCE_IOU - float(column[best])) / (ACCEPTANCE_IOU - _SAME_PLACE), 0.0), 1.0)
+        reason = f"{true.label} is perhaps elsewhere: overlap {column[best]:.2f} with a box of {certain[best]:.0%}"
+        listed.append((certain[best] * off, DoubtKind.PLACE, given[best], reason))
+    elif not (column >= _NEAR).any():
+        missed = 1 - found_share[true.label]
+        reason = f"nothing is found here, where {found_share[true.label]:.0%} of {true.label} boxes are"
+        probability = _ERROR_RATE / (_ERROR_RATE + (1 - _ERROR_RATE) * max(missed, 1e-3))
+        listed.append((probability, DoubtKind.SPURIOUS, None, reason))
+    copies = overlaps(corners([each.box for each in image.boxes[:region]]), corners([true.box]))[:, 0]
+    if len(copies) and copies.max() >= _COPY:
+        reason = f"the same place as {image.boxes[int(np.argmax(copies))].label}, overlap {copies.max():.2f}"
+        listed.append((float(copies.max()), DoubtKind.TWICE, None, reason))
+    if not listed:
+        return []
+    probability, kind, proposal, reason = max(listed, key=lambda each: each[0])
+    suggestion = LabelledBox(proposal.box, proposal.label) if proposal else None
+    return [Doubt(image.sha256, kind, region, true.box, true.label, suggestion, probability, reason)]

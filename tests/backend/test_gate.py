@@ -1,0 +1,177 @@
+"""The gate: what is promoted, what is not and why, and how often chance promotes something no better."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.analysis.average_precision import OVERLAPS, average_precision, match_detections
+from backend.analysis.bootstrap import mean_bounds
+from backend.analysis.gate import Contender, GateSettings, decide
+from backend.domain.calibration import Calibration, PlattCurve
+from backend.domain.learning import LabelledBox, ReviewedImage
+from backend.domain.records import Proposal
+from backend.domain.review import ShowThresholds
+from glip_model.evaluation import evaluate_detections
+from tests.synthetic import LABELS, SyntheticDetector, make_scene
+
+GOOD, POOR = SyntheticDetector(recall=0.95, spread=0.03), SyntheticDetector(recall=0.6, invented=5, spread=0.08)
+QUICK = GateSettings(resamples=200)
+
+
+def reviewed(count: int = 60, seed: int = 0) -> list[ReviewedImage]:
+    chance = np.random.default_rng(seed)
+    return [ReviewedImage(f"{place:064x}", 640, 640, boxes=make_scene(chance)) for place in range(count)]
+
+
+def contender(images: Sequence[ReviewedImage], detector: SyntheticDetector, seed: int = 1) -> Contender:
+    chance = np.random.default_rng(seed)
+    return Contender([detector.propose(image.boxes, chance) for image in images], ShowThresholds(0.3))
+
+
+def test_a_clearly_better_candidate_is_promoted_with_all_its_numbers() -> None:
+    images = reviewed()
+    decision = decide(images, contender(images, POOR), contender(images, GOOD, 2), QUICK)
+    assert decision.promoted
+    assert decision.reasons == ()
+    assert decision.seconds.high is not None
+    assert decision.seconds.candidate - decision.seconds.production < decision.seconds.high < 0
+    assert decision.ap is not None
+    assert decision.ap.candidate > decision.ap.production
+    assert set(decision.labels) == set(LABELS)
+    written = json.loads(json.dumps(decision.to_json()))
+    assert written["promoted"] is True
+    assert written["seconds"]["production"] == decision.seconds.production
+
+
+def test_the_same_model_is_not_promoted_over_itself() -> None:
+    images = reviewed()
+    decision = decide(images, contender(images, GOOD), contender(images, GOOD), QUICK)
+    assert decision.reasons[0].startswith("not clearly faster")
+    assert not decision.promoted
+
+
+def test_too_few_images_or_boxes_promote_nothing() -> None:
+    for images in ([], reviewed(29), [replace(each, boxes=each.boxes[:1]) for each in reviewed(60)]):
+        (reason,) = decide(images, contender(images, POOR), contender(images, GOOD), QUICK).reasons
+        assert "too few: 30 images and 100 boxes are needed" in reason
+
+
+def test_a_faster_candidate_that_forgot_a_label_is_refused() -> None:
+    images = reviewed(100)
+    good = contender(images, GOOD)
+    forgetful = [[each for each in given if each.label != "owl"] for given in good.proposals]
+    decision = decide(images, contender(images, POOR), replace(good, proposals=forgetful), QUICK)
+    assert decision.seconds.high is not None
+    assert decision.seconds.high < 0
+    assert any(reason.startswith("AP of owl fell") for reason in decision.reasons)
+
+
+def test_a_faster_candidate_with_dishonest_scores_or_slow_answers_is_refused() -> None:
+    images = reviewed()
+    poor, good = contender(images, replace(POOR, stretch=1.0)), contender(images, GOOD, 2)
+    boastful = replace(good, calibration=Calibration(PlattCurve(0.1, 4.0)))
+    (reason,) = decide(images, poor, boastful, QUICK).reasons
+    assert reason.startswith("scores are less honest")
+    (reason,) = decide(images, replace(poor, latency=0.5), replace(good, latency=0.6), QUICK).reasons
+    assert reason == "slower: 0.600 s per image instead of 0.500"
+
+
+def test_later_tries_may_err_less() -> None:
+    images = reviewed()
+    both = contender(images, GOOD), contender(images, GOOD, 2)
+    decisions = [decide(images, *both, QUICK, attempt) for attempt in (1, 2, 10)]
+    assert sum(0.05 * 6 / (np.pi * attempt) ** 2 for attempt in range(1, 10_000)) == pytest.approx(0.05, abs=1e-4)
+    assert [each.alpha for each in decisions] == pytest.approx([0.0304, 0.0076, 0.000304], abs=1e-4)
+    bounds = [each.seconds.high for each in decisions if each.seconds.high is not None]
+    assert bounds == sorted(bounds)
+
+
+def test_proposals_of_another_number_of_images_are_refused() -> None:
+    images = reviewed()
+    with pytest.raises(ValueError, match="60 gate images, but proposals for 60 and 59"):
+        decide(images, contender(images, GOOD), contender(images[:-1], GOOD), QUICK)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(-50, 50).map(lambda value: round(value, 3)), min_size=2, max_size=40))
+def test_swapping_the_contenders_swaps_the_bounds(differences: list[float]) -> None:
+    values = np.array(differences)
+    low, high = mean_bounds(values, 0.03, np.random.default_rng(0))
+    swapped_low, swapped_high = mean_bounds(-values, 0.03, np.random.default_rng(0))
+    assert (low, high) == pytest.approx((-swapped_high, -swapped_low), rel=1e-6, abs=1e-6)
+    assert low <= values.mean() + 1e-9
+    assert high >= values.mean() - 1e-9
+
+
+def test_bounds_of_a_mean_fail_as_seldom_as_they_promise() -> None:
+    chance = np.random.default_rng(0)
+    # Skewed, as seconds per image are: some images are the same, a few much worse or better.
+    samples = [chance.normal(0, 3, 60) * (chance.random(60) < 0.5) + chance.exponential(2, 60) - 2 for _ in range(400)]
+    bounds = [mean_bounds(each, 0.05, chance) for each in samples]
+    assert sum(high < 0 for _, high in bounds) / 400 <= 0.05 + 3 * 0.011
+    assert sum(low > 0 for low, _ in bounds) / 400 <= 0.05 + 3 * 0.011
+
+
+@pytest.mark.parametrize("detector", [GOOD, POOR])
+def test_average_precision_is_cocos(detector: SyntheticDetector, tmp_path: Path) -> None:
+    images = reviewed(25)
+    proposals = contender(images, detector).proposals
+    file = tmp_path / "truth.json"
+    file.write_text(json.dumps(coco(images)), encoding="utf-8")
+    scores = evaluate_detections(file, results(proposals))
+    for label, expected in zip(LABELS, scores.classes, strict=True):
+        matched = match_detections([image.boxes for image in images], proposals, label)
+        (found,) = average_precision(matched, np.ones((1, 25)))
+        assert float(found.mean()) == pytest.approx(expected.ap, abs=1e-3)
+        assert float(found[0]) == pytest.approx(expected.ap50, abs=1e-3)
+
+
+def test_an_image_that_counts_twice_is_as_good_as_two_copies() -> None:
+    images = reviewed(20)
+    given = list(contender(images, POOR).proposals)
+    truth: list[Sequence[LabelledBox]] = [image.boxes for image in images]
+    weighted = average_precision(match_detections(truth, given, "cat"), np.array([[2.0] + [1.0] * 19, [0.0] * 20]))
+    # Copies with equal scores come in image order; the copy is put beside its original.
+    copied = match_detections([truth[0], *truth], [given[0], *given], "cat")
+    (expected,) = average_precision(copied, np.ones((1, 21)))
+    assert weighted.shape == (2, len(OVERLAPS))
+    assert weighted[0] == pytest.approx(expected, abs=0.01)
+    assert np.isnan(weighted[1]).all()
+
+
+def coco(images: Sequence[ReviewedImage]) -> dict[str, object]:
+    boxes = [(place, each) for place, image in enumerate(images, 1) for each in image.boxes]
+    return {
+        "images": [{"id": place, "width": 640, "height": 640} for place in range(1, len(images) + 1)],
+        "categories": [{"id": place, "name": label} for place, label in enumerate(LABELS, 1)],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": place,
+                "category_id": LABELS.index(each.label) + 1,
+                "bbox": [each.box.x1, each.box.y1, each.box.width, each.box.height],
+                "area": each.box.area,
+                "iscrowd": 0,
+            }
+            for number, (place, each) in enumerate(boxes, 1)
+        ],
+    }
+
+
+def results(proposals: Sequence[Sequence[Proposal]]) -> list[dict[str, object]]:
+    return [
+        {
+            "image_id": place,
+            "category_id": LABELS.index(each.label) + 1,
+            "bbox": [each.box.x1, each.box.y1, each.box.width, each.box.height],
+            "score": each.score,
+        }
+        for place, given in enumerate(proposals, 1)
+        for each in given
+    ]
