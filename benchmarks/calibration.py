@@ -12,6 +12,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def synthetic(verdicts: int) -> Callable[[np.random.Generator], Drawn]:
             [_judged(chance, f"label {place}", curve, number) for place, curve in enumerate(curves)]
             for number in (verdicts, 2000)
         )
-        return sum(fit, []), sum(others, [])
+        return [*chain(*fit)], [*chain(*others)]
 
     return draw
 

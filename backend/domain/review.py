@@ -10,7 +10,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 from backend.domain.records import Proposal
-from backend.domain.verdicts import VerdictKind
+from backend.domain.verdicts import Verdict, VerdictKind
 
 # At this overlap with the object and more, a person leaves a box as it is.
 ACCEPTANCE_IOU = 0.85
@@ -42,6 +42,14 @@ class Judgement:
     def right(self) -> bool:
         """Whether the label was right and the box on the object, be it moved a little."""
         return self.kind in (VerdictKind.ACCEPTED, VerdictKind.MOVED)
+
+
+def judgement_of(verdict: Verdict, weight: float = 1.0) -> Judgement | None:
+    """What a person's verdict says of the proposal; None of an added box, which was none."""
+    if verdict.label_before is None or verdict.score is None:
+        return None
+    image, overlap = str(verdict.annotation_id), verdict.iou or 0.0
+    return Judgement(image, verdict.label_before, verdict.score, verdict.kind, overlap, weight)
 
 
 class ReviewMode(StrEnum):

@@ -22,9 +22,11 @@ from backend.domain.review import (
     ShowThresholds,
     exploration_weight,
     is_explored,
+    judgement_of,
     slow,
 )
 from backend.domain.verdicts import VerdictKind
+from tests.backend.test_acceptance import verdict
 from tests.synthetic import LABELS, SyntheticDetector, make_scene
 
 ACCEPTED, MOVED, RELABELLED, DELETED, _ = VerdictKind
@@ -169,6 +171,13 @@ def test_expected_seconds_are_never_below_those_of_opening_the_image(
 ) -> None:
     expectation = fit_expectation(given, Expectation().calibration, 0.5)
     assert expectation.seconds(proposals, ShowThresholds(threshold), CARDS) >= CARDS.image
+
+
+def test_a_persons_verdict_judges_the_proposal_as_it_was_made() -> None:
+    assert judgement_of(verdict(RELABELLED, label_after="dog", iou=0.7), 20.0) == Judgement(
+        "1", "cat", 0.8, RELABELLED, 0.7, 20.0
+    )
+    assert judgement_of(verdict(VerdictKind.ADDED)) is None
 
 
 def test_thresholds_that_are_not_ours_are_refused() -> None:
