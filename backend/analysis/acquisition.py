@@ -140,7 +140,7 @@ def _features(images: Sequence[Candidate], calibration: Calibration) -> Floats:
         raise ValueError("the features of images differ in number")
     features = np.array(rows, np.float64).reshape(len(images), -1)
     spread = features.std(0) if len(features) else np.ones(features.shape[1])
-    return features / np.where(spread > 0, spread, 1.0)
+    return np.asarray(features / np.where(spread > 0, spread, 1.0))
 
 
 def _expected_objects(proposals: Sequence[Proposal], label: str, calibration: Calibration) -> float:
