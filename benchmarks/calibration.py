@@ -115,7 +115,7 @@ def judged_detections(folder: Path, part: str, model: str | None) -> list[Judgem
     proposals: dict[object, list[Proposal]] = defaultdict(list)
     for each in found_results(dataset, folder / "images", detector):
         match each:
-            case {"image_id": image, "category_id": int(label), "bbox": [x, y, wide, high], "score": float(score)}:
+            case {"image_id": image, "category_id": int(label), "bbox": [float(x), float(y), float(wide), float(high)], "score": float(score)}:
                 if score >= FLOOR:
                     found = Proposal(Box(x, y, x + wide, y + high), names[label], score, names[label])
                     proposals[image].append(found)
