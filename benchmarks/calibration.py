@@ -115,7 +115,8 @@ def judged_detections(folder: Path, part: str, model: str | None) -> list[Judgem
     proposals: dict[object, list[Proposal]] = defaultdict(list)
     for each in found_results(dataset, folder / "images", detector):
         match each:
-            case {"image_id": image, "category_id": int(label), "bbox": [float(x), float(y), float(wide), float(high)], "score": float(score)}:
+            case {"image_id": image, "category_id": int(label), "bbox": list(numbers), "score": float(score)}:
+                x, y, wide, high = (float(number) for number in numbers)
                 if score >= FLOOR:
                     found = Proposal(Box(x, y, x + wide, y + high), names[label], score, names[label])
                     proposals[image].append(found)
