@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from backend.domain.geometry import Box
+from backend.domain.records import Proposal
 
 PRODUCTION = "production"
 _TRAIN, _TUNE = 0.70, 0.85  # up to where each part reaches; the gate has the rest
@@ -200,6 +201,47 @@ class TrainingJob:
         return self.state in (JobState.QUEUED, JobState.RUNNING)
 
 
+def job_to_json(job: TrainingJob) -> dict[str, Any]:
+    """Show a job to programs; moments are ISO 8601 in UTC."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(job).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model proposed for some images, in their order: all boxes down to a score of 0.05, and seconds for each.
+
+    They come from the whole way that a prediction takes, so after suppression of doubles and without a threshold.
+    """
+
+    proposals: tuple[tuple[Proposal, ...], ...]
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """A candidate beside what is in production, on images that neither learned from.
+
+    Attributes:
+        images: of the parts ``tune`` (to choose thresholds and calibration with) and ``gate`` (to judge with).
+        production, candidate: their answers.
+        attempt: which candidate against this production it is, from 1.
+    """
+
+    images: tuple[ReviewedImage, ...]
+    production: Answers
+    candidate: Answers
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the gate says: whether the candidate is measurably better, why in one line, and the numbers as JSON."""
+
+    promote: bool
+    reason: str
+    numbers: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
     """One immutable set of weights or adapter of a project.
@@ -227,6 +269,13 @@ class ModelVersion:
     created_at: datetime
 
 
+class MoveKind(StrEnum):
+    """Why an alias moved: to something chosen, or back to what it was before that."""
+
+    PROMOTION = "promotion"
+    ROLLBACK = "rollback"
+
+
 @dataclass(frozen=True, slots=True)
 class AliasMove:
     """One change of what an alias means: the newest one holds.
@@ -242,6 +291,7 @@ class AliasMove:
     project: str
     alias: str
     version: str | None
+    kind: MoveKind
     moved_at: datetime
     actor: str
     reason: str
