@@ -7,6 +7,8 @@
     │   └── FetchRefusedError forbidden address, host or path
     ├── BusyError             not done in the time there was      exit 1, HTTP 503
     ├── ModelError            weights that cannot be used         exit 1, HTTP 503
+    ├── TrainingError         data that cannot teach a model      exit 1, HTTP 422
+    ├── LeaseLostError        a job that another worker took over exit 1
     ├── StorageError          database that cannot be used        exit 1, HTTP 503
     │   └── ValueRefusedError a value that it cannot hold         exit 1, HTTP 422
     └── LabelStudioError      Label Studio away or refusing       exit 1, HTTP 502
@@ -56,6 +58,16 @@ class ModelError(GlipLabelError):
     """Weights that are missing, damaged, or of another model."""
 
     status = 503
+
+
+class TrainingError(GlipLabelError):
+    """Data that are too few to learn from, or with which training fails."""
+
+    status = 422
+
+
+class LeaseLostError(GlipLabelError):
+    """A job that another worker took over, since this one gave no sign of life."""
 
 
 class StorageError(GlipLabelError):

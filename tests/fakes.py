@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from threading import RLock
 
 from backend.domain.annotations import Annotation
+from backend.domain.dataset import ImageFacts
 from backend.domain.facts import InboxCounts, InboxFailure, ProjectState, TaskState
 from backend.domain.geometry import Box
 from backend.domain.records import Picture, Prediction, Proposal, Query, Sentence
 from backend.domain.verdicts import Verdict
 from backend.errors import GlipLabelError, ImageError
 from backend.ports import Corrections, Inbox, Predictions, Projects
+from backend.ports.learning import ModelVersions, TrainingJobs
+from tests.fake_learning import FakeLearning, FakeModelVersions, FakeTrainingJobs
 
 
 def one_box_per_label(picture: Picture, query: Query) -> list[Proposal]:
@@ -106,12 +109,16 @@ class FakeTables:
     versions: dict[tuple[str, int, datetime], Annotation] = field(default_factory=dict)
     deleted: set[tuple[str, int]] = field(default_factory=set)
     verdicts: dict[tuple[str, int, datetime], tuple[Verdict, ...]] = field(default_factory=dict)
+    facts: dict[tuple[str, int, str], ImageFacts] = field(default_factory=dict)
     inbox: list[FakeInboxEntry] = field(default_factory=list)
+    learning: FakeLearning = field(default_factory=FakeLearning)
 
     def copy(self) -> "FakeTables":
         """The same rows, so that changes to one do not show in the other."""
         changed = {each.name: copy(getattr(self, each.name)) for each in fields(self)}
-        return FakeTables(**{**changed, "inbox": [replace(entry) for entry in self.inbox]})
+        return FakeTables(
+            **{**changed, "inbox": [replace(entry) for entry in self.inbox], "learning": self.learning.copy()}
+        )
 
 
 class FakePredictions:
@@ -221,6 +228,14 @@ class FakeCorrections:
             if not task.deleted and not self.is_deleted(project, annotation.id):
                 yield annotation
 
+    def put_facts(self, project: str, task_id: int, reference: str, facts: ImageFacts) -> None:
+        assert (project, task_id) in self._tables.tasks
+        self._tables.facts[project, task_id, reference] = facts
+
+    def count_reviewed(self, project: str, after: datetime | None = None) -> int:
+        counted = (each for each in self.current(project) if not each.cancelled)
+        return sum(after is None or each.updated_at > after for each in counted)
+
     def put_verdicts(self, project: str, annotation: Annotation, verdicts: Sequence[Verdict]) -> None:
         key = (project, annotation.id, annotation.updated_at)
         assert key in self._tables.versions
@@ -297,6 +312,8 @@ class FakeUnitOfWork:
     projects: Projects
     corrections: Corrections
     inbox: Inbox
+    versions: ModelVersions
+    jobs: TrainingJobs
 
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database
@@ -308,10 +325,12 @@ class FakeUnitOfWork:
         self.projects = FakeProjects(self._tables)
         self.corrections = FakeCorrections(self._tables)
         self.inbox = FakeInbox(self._tables)
+        self.versions = FakeModelVersions(self._tables.learning)
+        self.jobs = FakeTrainingJobs(self._tables.learning)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        del self.predictions, self.projects, self.corrections, self.inbox
+        del self.predictions, self.projects, self.corrections, self.inbox, self.versions, self.jobs
         self._database.lock.release()
 
     def commit(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, text
+from sqlalchemy import ColumnElement, Select, delete, func, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from backend.db.rows import annotation_of, region_of
@@ -19,6 +19,7 @@ from backend.db.tables import (
     VerdictRow,
 )
 from backend.domain.annotations import AnnotatedRegion, Annotation
+from backend.domain.dataset import ImageFacts
 from backend.domain.facts import TaskState
 from backend.domain.verdicts import EdgeOffsets, Verdict, VerdictKind
 
@@ -118,6 +119,25 @@ class SqlCorrections:
     def current(self, project: str) -> Iterator[Annotation]:
         query = _versions(project).where(*_is_current())
         return self._stream(query.order_by(AnnotationRow.label_studio_id))
+
+    def put_facts(self, project: str, task_id: int, reference: str, facts: ImageFacts) -> None:
+        task = select(TaskRow.id).filter_by(project_uid=project, label_studio_id=task_id).scalar_subquery()
+        self._session.execute(
+            update(ImageRow)
+            .where(ImageRow.task_id == task, ImageRow.reference == reference)
+            .values(width=facts.width, height=facts.height, sha256=facts.sha256)
+        )
+
+    def count_reviewed(self, project: str, after: datetime | None = None) -> int:
+        query = (
+            select(func.count())
+            .select_from(AnnotationRow)
+            .join(AnnotationVersionRow, AnnotationVersionRow.annotation_id == AnnotationRow.id)
+            .join(TaskRow, TaskRow.id == AnnotationVersionRow.task_id)
+            .where(AnnotationRow.project_uid == project, AnnotationVersionRow.cancelled.is_(False), *_is_current())
+        )
+        later = query if after is None else query.where(AnnotationVersionRow.updated_at > after)
+        return self._session.scalars(later).one()
 
     def put_verdicts(self, project: str, annotation: Annotation, verdicts: Sequence[Verdict]) -> None:
         row = self._version(project, annotation)

@@ -3,11 +3,13 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, select
+from sqlalchemy import Connection, Engine, Row, and_, select
 
+from backend.db.engine import snapshot
 from backend.db.rows import REGION_COLUMNS, annotation_of, region_of_columns
 from backend.db.tables import (
     AnnotationRegionRow,
@@ -130,6 +132,15 @@ class SqlAnnotatedImages:
 
     def _all(self, query: Any) -> _Rows:
         return self._connection.execute(query).all()
+
+
+@contextmanager
+def annotated_images(
+    engine: Engine, project: ProjectState, image_keys: Mapping[str, str]
+) -> Iterator[SqlAnnotatedImages]:
+    """Give a project's images as they are now, for the length of a ``with`` block."""
+    with snapshot(engine) as connection:
+        yield SqlAnnotatedImages(connection, project, image_keys)
 
 
 class _Page:

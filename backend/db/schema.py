@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.db.engine import storage_error
+from backend.db.engine import open_engine, storage_error
 from backend.errors import StorageError
 
 
@@ -47,6 +47,17 @@ def check(engine: Engine) -> str:
             "back it up, then run `glip-label db upgrade`"
         )
     return revision
+
+
+def open_prepared(url: str) -> Engine:
+    """Open a database; an empty one gets its tables.
+
+    Raises:
+        StorageError: it cannot be used, or needs an upgrade.
+    """
+    engine = open_engine(url)
+    prepare(engine)
+    return engine
 
 
 def prepare(engine: Engine) -> None:

@@ -7,7 +7,19 @@ Ids of Label Studio are unique within one of its installations only, so tasks an
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Double, ForeignKey, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -255,3 +267,68 @@ class ImportedRegionRow(Base):
     version_id: Mapped[int] = mapped_column(ForeignKey("annotation_versions.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     provenance: Mapped[str]
+
+
+class ModelVersionRow(Base):
+    """One immutable set of weights or adapter; ``files`` and ``metrics`` are JSON objects."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (UniqueConstraint("project_uid", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_uid: Mapped[str] = mapped_column(ForeignKey("projects.uid", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(200))
+    parent: Mapped[str]
+    base: Mapped[str]
+    mode: Mapped[str] = mapped_column(String(16))
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    files: Mapped[str]
+    metrics: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class AliasRow(Base):
+    """One move of an alias: the newest one holds, none is thrown away. No version: the configured base model."""
+
+    __tablename__ = "aliases"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_uid: Mapped[str] = mapped_column(ForeignKey("projects.uid", ondelete="CASCADE"), index=True)
+    alias: Mapped[str] = mapped_column(String(64))
+    version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(16))
+    moved_at: Mapped[datetime]
+    actor: Mapped[str]
+    reason: Mapped[str]
+    numbers: Mapped[str]
+
+
+class TrainingJobRow(Base):
+    """One request to fine-tune; at most one of a project is not finished. ``data`` are the frozen ones, as JSON."""
+
+    __tablename__ = "training_jobs"
+    __table_args__ = (
+        Index(
+            "uq_training_jobs_open",
+            "project_uid",
+            unique=True,
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_uid: Mapped[str] = mapped_column(ForeignKey("projects.uid", ondelete="CASCADE"), index=True)
+    request: Mapped[str]
+    state: Mapped[str] = mapped_column(String(16))
+    requested_at: Mapped[datetime]
+    worker: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    attempts: Mapped[int]
+    progress: Mapped[str | None]
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    data: Mapped[str | None] = mapped_column(deferred=True)
+    version: Mapped[str | None]
+    outcome: Mapped[str | None]

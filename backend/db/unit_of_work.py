@@ -10,12 +10,15 @@ from sqlalchemy.orm import Session
 from backend.db.corrections import SqlCorrections
 from backend.db.engine import for_reading, storage_error
 from backend.db.inbox import SqlInbox
+from backend.db.jobs import SqlTrainingJobs
 from backend.db.letterbox import Letterbox
 from backend.db.projects import SqlProjects
 from backend.db.tables import PredictionRegionRow, PredictionRow
+from backend.db.versions import SqlModelVersions
 from backend.domain.geometry import Box
 from backend.domain.records import Look, Prediction, Proposal, Region
 from backend.ports import Corrections, Inbox, Predictions, Projects
+from backend.ports.learning import ModelVersions, TrainingJobs
 
 
 class SqlPredictions:
@@ -86,6 +89,8 @@ class SqlUnitOfWork:
     projects: Projects
     corrections: Corrections
     inbox: Inbox
+    versions: ModelVersions
+    jobs: TrainingJobs
 
     def __init__(self, engine: Engine, letterbox: Letterbox | None = None, *, reads_only: bool = False) -> None:
         self._engine = for_reading(engine) if reads_only else engine
@@ -97,6 +102,8 @@ class SqlUnitOfWork:
         self.projects = SqlProjects(self._session)
         self.corrections = SqlCorrections(self._session)
         self.inbox = self._inbox = SqlInbox(self._session, self._letterbox)
+        self.versions = SqlModelVersions(self._session)
+        self.jobs = SqlTrainingJobs(self._session)
         return self
 
     def __exit__(self, *exc_info: object) -> None:

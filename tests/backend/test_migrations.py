@@ -76,6 +76,36 @@ ADDED: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "verdicts": [{"version_id": 1, "position": 0, "kind": "added"}],
+    "model_versions": [
+        {
+            "id": 1,
+            "project_uid": "12",
+            "name": "glip-nano-0001",
+            "parent": "glip-nano-3f9a12cd",
+            "base": "glip-nano-3f9a12cd",
+            "mode": "prompt",
+            "fingerprint": "0" * 64,
+            "files": "{}",
+            "metrics": "{}",
+            "created_at": MOMENT,
+        }
+    ],
+    "aliases": [
+        {
+            "id": 1,
+            "project_uid": "12",
+            "alias": "production",
+            "version_id": 1,
+            "kind": "promotion",
+            "moved_at": MOMENT,
+            "actor": "gate",
+            "reason": "better",
+            "numbers": "{}",
+        }
+    ],
+    "training_jobs": [
+        {"id": 1, "project_uid": "12", "request": "{}", "state": "queued", "requested_at": MOMENT, "attempts": 0}
+    ],
     "inbox": [{"id": 1, "received_at": MOMENT, "action": "TASKS_CREATED", "payload": "{}"}],
 }
 

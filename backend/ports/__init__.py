@@ -1,14 +1,18 @@
 """What the services need from the outside, as protocols; ``backend.bootstrap`` picks the implementations."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from backend.domain.annotations import Annotation
-from backend.domain.dataset import AnnotatedImage, DatasetLabel
+from backend.domain.dataset import AnnotatedImage, DatasetLabel, ImageFacts, ImageFile
 from backend.domain.facts import InboxCounts, InboxFailure, ProjectState, TaskLook, TaskState
-from backend.domain.records import Picture, Prediction, Proposal, Query
+from backend.domain.learning import ModelVersion
+from backend.domain.records import Label, Picture, Prediction, Proposal, Query
 from backend.domain.verdicts import Verdict
+from backend.ports.learning import ModelVersions, TrainingJobs
 
 
 class Detector(Protocol):
@@ -31,6 +35,27 @@ class Detector(Protocol):
             UsageError: the query is empty, or one of its names has no tokens.
             ModelError: the weights cannot be loaded.
         """
+        ...
+
+
+class Models(Protocol):
+    """The configured base model, and the versions that were trained from it."""
+
+    @property
+    def base(self) -> str:
+        """Version of the base weights, for example ``glip-nano-3f9a12cd``; nothing is loaded.
+
+        Raises:
+            ModelError: there is no such model.
+        """
+        ...
+
+    def open(self, version: ModelVersion | None) -> Detector:
+        """Give the detector of a version, or of the base where None; weights are loaded when it first detects."""
+        ...
+
+    def open_folder(self, folder: Path) -> Detector:
+        """Give the detector of what a trainer wrote, before it is a version."""
         ...
 
 
@@ -138,6 +163,14 @@ class Corrections(Protocol):
         """Yield the newest version of every annotation that was not deleted, nor its task; by id."""
         ...
 
+    def put_facts(self, project: str, task_id: int, reference: str, facts: ImageFacts) -> None:
+        """Keep what the file behind a task's reference says of itself."""
+        ...
+
+    def count_reviewed(self, project: str, after: datetime | None = None) -> int:
+        """Count the annotations that say something (not skipped, not deleted) and were last changed after a moment."""
+        ...
+
     def put_verdicts(self, project: str, annotation: Annotation, verdicts: Sequence[Verdict]) -> None:
         """Keep the verdicts on a version in place of earlier ones."""
         ...
@@ -210,6 +243,34 @@ class AnnotatedImages(Protocol):
         ...
 
 
+class ReviewedProjects(Protocol):
+    """Projects as their people left them, for learning."""
+
+    def open(self, project: ProjectState) -> AbstractContextManager[AnnotatedImages]:
+        """Give the images as they are now, with everything that was annotated, for the length of a ``with`` block."""
+        ...
+
+    def labels(self, project: ProjectState) -> tuple[Label, ...]:
+        """Return what a model is asked for in the project.
+
+        Raises:
+            LabelConfigError: its labelling config asks for nothing, or is not known.
+        """
+        ...
+
+    def has(self, sha256: str) -> bool:
+        """Tell whether the image with this content lies on this machine."""
+        ...
+
+    def read(self, image: AnnotatedImage) -> ImageFile:
+        """Get an image's file from where its task says, and keep it on this machine.
+
+        Raises:
+            ImageError: it cannot be had, or is no image.
+        """
+        ...
+
+
 class ImportedImages(Protocol):
     """A project that takes a data set in."""
 
@@ -229,6 +290,8 @@ class UnitOfWork(Protocol):
     projects: Projects
     corrections: Corrections
     inbox: Inbox
+    versions: ModelVersions
+    jobs: TrainingJobs
 
     def __enter__(self) -> "UnitOfWork": ...
 
