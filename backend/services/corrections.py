@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from backend.domain.annotations import Annotation
 from backend.domain.facts import Fact, InboxCounts, InboxFailure, ProjectState, TaskState, fact_from_json, fact_to_json
 from backend.domain.matching import verdicts_of
+from backend.domain.records import Prediction
 from backend.domain.verdicts import Verdict
 from backend.ports import UnitOfWork
 
@@ -104,9 +105,13 @@ def apply_fact(unit: UnitOfWork, fact: Fact) -> None:
 
 def current_verdicts(unit: UnitOfWork, annotation: Annotation) -> tuple[Verdict, ...]:
     """Derive the verdicts on a version from it and from what was predicted until then; always the same ones."""
+    return verdicts_of(annotation, known_predictions(unit, annotation))
+
+
+def known_predictions(unit: UnitOfWork, annotation: Annotation) -> Sequence[Prediction]:
+    """Return the predictions that the verdicts on an annotation are about."""
     named = {region.prediction for region in annotation.regions if region.prediction is not None}
-    predictions = unit.predictions.of_task(annotation.project_id, annotation.task_id, annotation.updated_at, named)
-    return verdicts_of(annotation, predictions)
+    return unit.predictions.of_task(annotation.project_id, annotation.task_id, annotation.updated_at, named)
 
 
 def rewrite_verdicts(unit: UnitOfWork, project: str, annotation: Annotation) -> None:

@@ -110,7 +110,7 @@ class Export:
         """
         with FileNames() as names:
             for image in self._source.images():
-                settled = self._settled(image, names.give(image.reference, image.id, image.file_name))
+                settled = self.settled(image, names.give(image.reference, image.id, image.file_name))
                 if isinstance(settled, str):
                     self.tally.images[settled] += 1
                 else:
@@ -162,8 +162,8 @@ class Export:
             return "other-part"
         return _Sized(width, height, sha256, part, file.content if file is not None and self._copy else None)
 
-    def _settled(self, image: AnnotatedImage, file_name: str) -> tuple[DatasetImage, bytes | None] | str:
-        """Decide what the data set says about an image; a string says why it is left out."""
+    def settled(self, image: AnnotatedImage, file_name: str) -> tuple[DatasetImage, bytes | None] | str:
+        """Decide what the data set says about an image, and read it where needed; a string says why it is left out."""
         annotations = self._looked_at(image)
         if why := self._why_not(image, annotations):
             return why

@@ -1,0 +1,100 @@
+"""Projects as their people left them, with the image files kept on this machine under their SHA-256."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from backend.domain.dataset import AnnotatedImage, ImageFile
+from backend.domain.facts import ProjectState
+from backend.domain.records import Label, Picture
+from backend.errors import ImageError, LabelConfigError
+from backend.pictures import decode_picture
+from backend.ports import AnnotatedImages
+from integrations.label_studio.labels import LabelingConfig, parse_labeling_config
+from integrations.written_aside import written_aside
+
+
+class KeptImages:
+    """The ``Images`` port for files that were kept; a reference is a SHA-256. The folder may be emptied at any time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def has(self, sha256: str) -> bool:
+        """Tell whether there is one of this content."""
+        return self._path(sha256).is_file()
+
+    def keep(self, file: ImageFile) -> None:
+        """Keep a file.
+
+        Raises:
+            GlipLabelError: it cannot be written.
+        """
+        with written_aside(self._path(file.facts.sha256)) as aside:
+            aside.write_bytes(file.content)
+
+    def fetch(self, reference: str, task_id: int | None = None) -> Picture:
+        """Decode the file with this SHA-256, upright.
+
+        Raises:
+            ImageError: it is not there any more.
+        """
+        try:
+            data = self._path(reference).read_bytes()
+        except OSError as error:
+            raise ImageError(f"the image {reference[:12]}… is not kept any more: train again") from error
+        return decode_picture(data, f"{reference[:12]}…")
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / sha256
+
+
+class StoredProjects:
+    """``ports.ReviewedProjects`` on the database.
+
+    Args:
+        images: opens the images of a project, whose ``<Image>`` tags show these keys of its tasks' data.
+        kept: where image files are kept.
+        read: gets an image's file from where its task says.
+    """
+
+    def __init__(
+        self,
+        images: Callable[[ProjectState, Mapping[str, str]], AbstractContextManager[AnnotatedImages]],
+        kept: KeptImages,
+        read: Callable[[AnnotatedImage], ImageFile],
+    ) -> None:
+        self._images = images
+        self._kept = kept
+        self._read = read
+
+    def open(self, project: ProjectState) -> AbstractContextManager[AnnotatedImages]:
+        """As ``ports.ReviewedProjects``."""
+        return self._images(project, {target.name: target.data_key for target in _config(project).targets})
+
+    def labels(self, project: ProjectState) -> tuple[Label, ...]:
+        """As ``ports.ReviewedProjects``; of several images' labels, each name once."""
+        labels: dict[str, Label] = {}
+        for target in _config(project).targets:
+            for label in target.labels:
+                labels.setdefault(label.name, label)
+        return tuple(labels.values())
+
+    def has(self, sha256: str) -> bool:
+        """As ``ports.ReviewedProjects``."""
+        return self._kept.has(sha256)
+
+    def read(self, image: AnnotatedImage) -> ImageFile:
+        """As ``ports.ReviewedProjects``."""
+        file = self._read(image)
+        self._kept.keep(file)
+        return file
+
+
+def _config(project: ProjectState) -> LabelingConfig:
+    if not project.label_config:
+        raise LabelConfigError(
+            f"the labelling config of project {project.title or project.uid!r} is not known: run "
+            f"`glip-label sync --project {project.id}` first (imported data sets cannot be trained on)"
+        )
+    return parse_labeling_config(project.label_config)

@@ -1,0 +1,181 @@
+"""What a job learns from: what people said, all of it, and nothing that nobody said."""
+
+from dataclasses import replace
+
+import pytest
+
+from backend.domain.annotations import AnnotatedRegion, Annotation
+from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, Provenance
+from backend.domain.facts import Fact, ProjectState, TaskState
+from backend.domain.geometry import Box
+from backend.domain.learning import LabelledBox, Part, ReviewedImage, TrainingProgress, TrainingRequest
+from backend.domain.records import Label, Look, Prediction, Proposal, Region
+from backend.errors import TrainingError
+from backend.services.corrections import apply_fact
+from backend.services.gathering import Gathered, Gathering
+from tests.facts import UID, at, make_annotation, make_region
+from tests.fake_learning import FakeReviewedProjects, digest_of
+from tests.fakes import FakeDatabase
+
+PROJECT = ProjectState(UID, 7, "street")
+CAT = LabelledBox(Box(64.0, 96.0, 256.0, 288.0), "cat")  # what make_region draws
+
+
+def annotated_image(reference: str, *annotations: Annotation, task_id: int = 1) -> AnnotatedImage:
+    attributed = tuple(AttributedAnnotation(each, (Provenance(),) * len(each.regions)) for each in annotations)
+    return AnnotatedImage(task_id, reference, None, None, None, task_id, attributed)
+
+
+def known(*images: AnnotatedImage) -> FakeDatabase:
+    """A database with these images' tasks and annotations."""
+    database = FakeDatabase()
+    with database() as unit:
+        for image in images:
+            assert image.task_id is not None
+            task = TaskState(image.task_id, at(0), (("image", image.reference),))
+            annotations = tuple(each.annotation for each in image.annotations)
+            apply_fact(unit, Fact(PROJECT, (task,), annotations))
+        unit.commit()
+    return database
+
+
+def gather(
+    *images: AnnotatedImage, request: TrainingRequest | None = None, database: FakeDatabase | None = None
+) -> Gathered:
+    gathering = Gathering(FakeReviewedProjects(images), database or known(*images))
+    return gathering(PROJECT, request or TrainingRequest("command"), lambda progress: None)
+
+
+def test_boxes_become_objects_and_a_submit_without_boxes_an_image_without_objects() -> None:
+    gathered = gather(
+        annotated_image("train-1", make_annotation(1, 5, make_region())),
+        annotated_image("gate-2", make_annotation(2, 6, task_id=2), task_id=2),
+    )
+
+    assert gathered.data.labels == (("cat", ("cat",)), ("dog", ("dog",)))
+    first, second = gathered.data.images
+    assert first == ReviewedImage(digest_of("train-1"), 640, 480, ((1, at(5).isoformat()),), (CAT,))
+    assert (second.boxes, second.part) == ((), Part.GATE)
+
+
+def test_skipped_and_never_reviewed_images_teach_nothing() -> None:
+    skipped = annotated_image("train-2", make_annotation(2, 0, make_region(), task_id=2, cancelled=True), task_id=2)
+    never = annotated_image("train-3", task_id=3)
+    gathered = gather(annotated_image("train-1", make_annotation(1, 0, make_region())), skipped, never)
+
+    assert [image.sha256 for image in gathered.data.images] == [digest_of("train-1")]
+
+
+def test_an_image_that_cannot_be_had_is_left_out_and_counted() -> None:
+    gathered = gather(
+        annotated_image("train-1", make_annotation(1, 0, make_region())),
+        annotated_image("gone/train-2", make_annotation(2, 0, make_region(), task_id=2), task_id=2),
+    )
+
+    assert len(gathered.data.images) == 1
+    assert gathered.left_out == {"file-cannot-be-had": 1}
+
+
+def test_sizes_and_hashes_of_fetched_files_are_kept() -> None:
+    image = annotated_image("train-1", make_annotation(1, 0, make_region()))
+    database = known(image)
+    gather(image, database=database)
+
+    (facts,) = database.tables.facts.items()
+    assert facts[0] == (UID, 1, "train-1")
+    assert (facts[1].width, facts[1].height, facts[1].sha256) == (640, 480, digest_of("train-1"))
+
+
+def test_a_file_that_is_kept_is_not_fetched_again() -> None:
+    class Kept(FakeReviewedProjects):
+        def has(self, sha256: str) -> bool:
+            return sha256 == digest_of("train-1")
+
+    image = replace(
+        annotated_image("train-1", make_annotation(1, 0, make_region())),
+        width=640,
+        height=480,
+        sha256=digest_of("train-1"),
+    )
+    projects = Kept([image])
+    gathered = Gathering(projects, known(image))(PROJECT, TrainingRequest("command"), lambda progress: None)
+
+    assert projects.was_read == []
+    assert gathered.data.images[0].boxes == (CAT,)
+
+
+def with_deleted(*kept: AnnotatedRegion) -> Gathered:
+    """An image on which one of two proposals was deleted, and what was left or drawn."""
+    image = annotated_image("train-1", make_annotation(1, 5, *kept))
+    database = FakeDatabase()
+    proposals = [
+        Proposal(Box(400, 100, 500, 200), "dog", 0.6, "dog"),
+        Proposal(Box(64, 96, 200, 280), "cat", 0.5, "cat"),
+    ]
+    regions = tuple(Region(f"p-{index}", proposal) for index, proposal in enumerate(proposals))
+    with database() as unit:
+        look = Look("image", "train-1", digest_of("train-1"))
+        unit.predictions.add(7, "key", Prediction(1, "glip-nano-3f9a12cd", 640, 480, regions, "p", look))
+        unit.commit()
+    database.tables.predicted_at["p"] = at(0)
+    with database() as unit:
+        annotations = tuple(each.annotation for each in image.annotations)
+        apply_fact(unit, Fact(PROJECT, (TaskState(1, at(0), (("image", "train-1"),)),), annotations))
+        unit.commit()
+    return gather(image, database=database)
+
+
+def test_deleted_proposals_are_rejected_boxes() -> None:
+    (image,) = with_deleted(replace(make_region("p-1"), prediction="p")).data.images
+
+    assert image.rejected == (LabelledBox(Box(400, 100, 500, 200), "dog"),)
+    assert [each.label for each in image.boxes] == ["cat"]
+
+
+def test_a_deleted_box_that_was_drawn_anew_is_not_rejected() -> None:
+    anew = AnnotatedRegion("new", "image", ("cat",), make_region().value, 640, 480, "manual")
+    (image,) = with_deleted(anew).data.images
+
+    assert [each.label for each in image.rejected] == ["dog"]
+
+
+def test_boxes_of_labels_that_are_not_asked_any_more_are_left_out() -> None:
+    (image,) = gather(
+        annotated_image("train-1", make_annotation(1, 0, make_region(), make_region("r2", "cow"))),
+    ).data.images
+
+    assert image.boxes == (CAT,)
+
+
+def test_a_limit_takes_the_same_images_for_the_same_seed_and_leaves_the_held_out_ones_alone() -> None:
+    images = [
+        annotated_image(f"{part}-{number}", make_annotation(number, 0, make_region(), task_id=number), task_id=number)
+        for number, part in enumerate(["train"] * 8 + ["gate", "tune"], start=1)
+    ]
+    drawn = [gather(*images, request=TrainingRequest("command", images=3, seed=seed)).data for seed in (1, 1, 2)]
+
+    assert [len(each.part(Part.TRAIN)) for each in drawn] == [3, 3, 3]
+    assert [len(each.part(Part.GATE)) + len(each.part(Part.TUNE)) for each in drawn] == [2, 2, 2]
+    assert drawn[0].fingerprint == drawn[1].fingerprint != drawn[2].fingerprint
+
+
+def test_without_an_image_to_learn_from_the_reason_is_told() -> None:
+    with pytest.raises(TrainingError, match="'street' has no image to learn from: annotate some"):
+        gather(annotated_image("gate-1", make_annotation(1, 0, make_region())))
+
+
+def test_nothing_is_learned_where_most_images_cannot_be_had() -> None:
+    images = [
+        annotated_image(name, make_annotation(number, 0, make_region(), task_id=number), task_id=number)
+        for number, name in enumerate(["train-1", "gone/train-2", "gone/train-3"], start=1)
+    ]
+    with pytest.raises(TrainingError, match="2 images of project 'street' cannot be had, the first: gone/train-2: not"):
+        gather(*images)
+
+
+def test_progress_tells_how_many_images_were_looked_at() -> None:
+    image = annotated_image("train-1", make_annotation(1, 0, make_region()))
+    told: list[TrainingProgress] = []
+    Gathering(FakeReviewedProjects([image], [Label("cat")]), known(image))(PROJECT, TrainingRequest("x"), told.append)
+
+    assert told == [TrainingProgress("data", 0, 1)]
