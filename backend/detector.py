@@ -3,7 +3,7 @@
 torch and transformers take seconds to import: they come with the weights, so that the service answers before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -25,14 +25,16 @@ class GlipModelDetector:
     """A model folder, loaded once on first use; one inference at a time, whatever number of threads asks.
 
     Attributes:
+        folder: the model's.
+        lane: held while this model, or one that shares its weights, works.
         state: ``idle``, ``loading``, ``ready`` or ``failed``.
     """
 
     def __init__(self, folder: Path, version_cache: Path, device: str | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.lane = Lock()
         self._version_cache = version_cache
         self._device = device
-        self._lane = Lock()
         self._loaded: GlipDetector | None = None
         self.state = "idle"
 
@@ -43,7 +45,7 @@ class GlipModelDetector:
         Raises:
             ModelError: the folder cannot be read.
         """
-        return model_version(self._folder, self._version_cache)
+        return model_version(self.folder, self._version_cache)
 
     def load(self) -> None:
         """Load the weights now, if they are not loaded yet.
@@ -51,37 +53,89 @@ class GlipModelDetector:
         Raises:
             ModelError: they cannot be used.
         """
-        with self._lane:
-            self._model()
+        with self.lane:
+            self.model()
 
     def detect(
         self, pictures: Sequence[Picture], query: Query, *, score_threshold: float = 0.05
     ) -> list[list[Proposal]]:
         """As ``ports.Detector``."""
-        images = [
-            np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3) for picture in pictures
-        ]
-        with self._lane:
-            model = self._model()
-            from glip_model.inference import ModelOutputError
+        with self.lane:
+            return _detect(self.model(), self.folder.name, pictures, query, score_threshold)
 
-            try:
-                captions, names = _captions(model, query)
-                found = model.detect(images, captions, score_threshold)
-            except CaptionError as error:
-                raise UsageError(str(error)) from error
-            except ModelOutputError as error:
-                raise ModelError(f"model {self._folder.name}: {error}") from error
-        return [_proposals(each, names) for each in found]
+    def model(self) -> "GlipDetector":
+        """Give the model, loaded if it is not yet; only for who holds the lane.
 
-    def _model(self) -> "GlipDetector":
+        Raises:
+            ModelError: it cannot be used.
+        """
         if self._loaded is None:
             self.state = "loading"
             try:
-                self._loaded = _load(self._folder, self._device)
+                self._loaded = self.load_folder(self.folder)
             finally:
                 self.state = "failed" if self._loaded is None else "ready"
         return self._loaded
+
+    def load_folder(self, folder: Path) -> "GlipDetector":
+        """Load another model folder onto the same device.
+
+        Raises:
+            ModelError: it cannot be used.
+        """
+        return _load(folder, self._device)
+
+
+class VersionDetector:
+    """What fine-tuning a model made of it, loaded on first use: an adapter on its weights, or a whole model.
+
+    Args:
+        base: the model; its weights are loaded once for all adapters, and it works with one of them at a time.
+        version: name of the version.
+        folder: finds its folder.
+    """
+
+    def __init__(self, base: GlipModelDetector, version: str, folder: Callable[[], Path]) -> None:
+        self.version = version
+        self._base = base
+        self._folder = folder
+        self._loaded: GlipDetector | None = None
+
+    def detect(
+        self, pictures: Sequence[Picture], query: Query, *, score_threshold: float = 0.05
+    ) -> list[list[Proposal]]:
+        """As ``ports.Detector``."""
+        with self._base.lane:
+            if self._loaded is None:
+                self._loaded = self._load(self._folder())
+            return _detect(self._loaded, self.version, pictures, query, score_threshold)
+
+    def _load(self, folder: Path) -> "GlipDetector":
+        from glip_model.adapters import AdapterError, is_adapter, load_adapter
+
+        if not is_adapter(folder):
+            return self._base.load_folder(folder)
+        model = self._base.model()
+        try:
+            return model.adapted(load_adapter(folder, self._base.folder, model.device))
+        except AdapterError as error:
+            raise ModelError(str(error)) from error
+
+
+def _detect(
+    model: "GlipDetector", name: str, pictures: Sequence[Picture], query: Query, score_threshold: float
+) -> list[list[Proposal]]:
+    from glip_model.inference import ModelOutputError
+
+    images = [np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3) for picture in pictures]
+    try:
+        captions, names = _captions(model, query)
+        found = model.detect(images, captions, score_threshold)
+    except CaptionError as error:
+        raise UsageError(str(error)) from error
+    except ModelOutputError as error:
+        raise ModelError(f"model {name}: {error}") from error
+    return [_proposals(each, names) for each in found]
 
 
 def _load(folder: Path, device: str | None) -> "GlipDetector":

@@ -48,6 +48,7 @@ class PredictLimits:
 @dataclass(frozen=True, slots=True)
 class _Work:
     ask: Ask
+    detector: Detector
     version: str
     threshold: float
     query_key: str
@@ -58,17 +59,21 @@ class _Work:
 
 
 class Predict:
-    """The service behind ``/predict``; one instance serves all threads."""
+    """The service behind ``/predict``; one instance serves all threads.
+
+    Args:
+        production: gives the detector that answers for a project from now on; asked once for each request.
+    """
 
     def __init__(
         self,
-        detector: Detector,
+        production: Callable[[str], Detector],
         images: Images,
         unit_of_work: Callable[[], UnitOfWork],
         limits: PredictLimits = PredictLimits(),
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._detector = detector
+        self._production = production
         self._images = images
         self._unit_of_work = unit_of_work
         self._limits = limits
@@ -106,13 +111,24 @@ class Predict:
         return [self._wait(work, future, deadline) for work, future in zip(works, futures, strict=True)]
 
     def _works(self, asks: Sequence[Ask]) -> list[_Work]:
-        version = self._detector.version
+        projects = {ask.project for ask in asks}
+        detectors = {project: self._production(project) for project in projects}
+        versions = {project: detector.version for project, detector in detectors.items()}
         with self._unit_of_work() as unit:
-            own = {project: unit.projects.score_threshold(project) for project in {ask.project for ask in asks}}
+            own = {project: unit.projects.score_threshold(project) for project in projects}
         thresholds = {
             project: self._limits.score_threshold if value is None else value for project, value in own.items()
         }
-        return [_Work(ask, version, thresholds[ask.project], _query_key(ask, thresholds[ask.project])) for ask in asks]
+        return [
+            _Work(
+                ask,
+                detectors[ask.project],
+                versions[ask.project],
+                thresholds[ask.project],
+                _query_key(ask, thresholds[ask.project]),
+            )
+            for ask in asks
+        ]
 
     def _answer(self, own: Mapping[_Work, Future[Outcome]], deadline: float) -> None:
         missing = []
@@ -143,10 +159,10 @@ class Predict:
     def _fetched(
         self, pool: ThreadPoolExecutor, works: Sequence[_Work]
     ) -> Iterator[tuple[Sequence[_Work], list[Future[Picture]]]]:
-        """Batches with one query each; the next batch is being fetched while the caller works on this one."""
-        alike: dict[tuple[Query, float], list[_Work]] = {}
+        """Batches of one project and one query; the next is being fetched while the caller works on this one."""
+        alike: dict[tuple[str, Query, float], list[_Work]] = {}
         for work in works:
-            alike.setdefault((work.ask.query, work.threshold), []).append(work)
+            alike.setdefault((work.ask.project, work.ask.query, work.threshold), []).append(work)
         size = self._limits.batch_size
         batches = [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
         coming: deque[list[Future[Picture]]] = deque()
@@ -167,7 +183,7 @@ class Predict:
             return
         first = ready[0][0]
         try:
-            found = self._detector.detect(
+            found = first.detector.detect(
                 [picture for _, picture in ready], first.ask.query, score_threshold=first.threshold
             )
         except GlipLabelError as error:

@@ -9,6 +9,7 @@ import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from typing import Any
 
 from label_studio_sdk import LabelStudio
@@ -84,6 +85,29 @@ def connect(api: LabelStudio, project_id: int, backend: Backend, *, replace: boo
     api.projects.update(project_id, show_collab_predictions=True, model_version=version)
     remarks = [*_mend_webhooks(api, project_id, backend), *_remarks(api, project_id, backend, others)]
     return Connection(project_id, _id(row), version, ours is None, tuple(remarks))
+
+
+def follow(api: LabelStudio, project_id: int, version: str, credentials: Backend) -> int:
+    """Make Label Studio show, order by and ask for the version that the service answers with by now.
+
+    Args:
+        api: client with the rights to change the project.
+        project_id: the project.
+        version: what the service answers; ML backends that answer anything else are not ours.
+        credentials: what the service asks for; its own URL does not count.
+
+    Returns:
+        How many of the project's ML backends had to follow.
+
+    Raises:
+        LabelStudioError: Label Studio refuses.
+    """
+    # Reading the row of a backend makes Label Studio ask it for its version, but may answer with the one before.
+    rows = [api.ml.get(_id(row)) for row in api.ml.list(project=project_id)]
+    behind = [row for row in rows if row.model_version == version != row.title]
+    for row in behind:
+        connect(api, project_id, replace_fields(credentials, url=row.url))
+    return len(behind)
 
 
 def _register(api: LabelStudio, project_id: int, backend: Backend, row: MlBackend | None) -> MlBackend:

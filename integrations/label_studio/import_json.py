@@ -23,7 +23,7 @@ def tasks_to_json(predictions: Iterable[tuple[str, Prediction]], target: ImageTa
     return [
         {
             "data": {target.data_key: address},
-            "predictions": [prediction_to_json([(target, prediction)], prediction.model_version)],
+            "predictions": [prediction_to_json([(target, prediction)])],
         }
         for address, prediction in predictions
     ]

@@ -106,8 +106,8 @@ def parse_setup(body: object) -> SetupRequest:
     )
 
 
-def prediction_to_json(parts: Sequence[tuple[ImageTarget, Prediction]], version: str) -> Json:
-    """Answer one task: the regions of all its images, and the mean of their scores as the task's score.
+def prediction_to_json(parts: Sequence[tuple[ImageTarget, Prediction]]) -> Json:
+    """Answer one task: the regions of all its images (at least one), by one model version, and their mean score.
 
     The task's score lies in ``[0, 1]`` and is 0 where nothing was found. Ordered by rising score ("Uncertainty
     sampling"), people see first what the model found nothing in or is least sure of.
@@ -116,7 +116,7 @@ def prediction_to_json(parts: Sequence[tuple[ImageTarget, Prediction]], version:
         region_to_json(region, prediction, target) for target, prediction in parts for region in prediction.regions
     ]
     scores = [region.proposal.score for _, prediction in parts for region in prediction.regions]
-    return {"result": regions, "score": fmean(scores) if scores else 0.0, "model_version": version}
+    return {"result": regions, "score": fmean(scores) if scores else 0.0, "model_version": parts[0][1].model_version}
 
 
 def failure_to_json(task_id: int, error: GlipLabelError) -> Json:

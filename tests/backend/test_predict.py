@@ -22,8 +22,8 @@ def make_predict(
     database: Callable[[], UnitOfWork] | None = None,
     limits: PredictLimits | None = None,
 ) -> Predict:
-    limits = limits or PredictLimits()
-    return Predict(detector or FakeDetector(), images or FakeImages(), database or FakeDatabase(), limits)
+    detector, limits = detector or FakeDetector(), limits or PredictLimits()
+    return Predict(lambda project: detector, images or FakeImages(), database or FakeDatabase(), limits)
 
 
 def predicted(outcome: object) -> Prediction:

@@ -11,7 +11,7 @@ import pytest
 from label_studio_sdk import LabelStudio
 
 from backend.errors import LabelStudioError
-from integrations.label_studio.connect import Backend, connect
+from integrations.label_studio.connect import Backend, connect, follow
 
 URL = "http://127.0.0.1:9090"
 WEBHOOK = URL + "/webhook"
@@ -230,3 +230,20 @@ def test_a_backend_without_a_version_is_refused() -> None:
 
     with pytest.raises(LabelStudioError, match="told no model version"):
         connect(label_studio.client(), 1, Backend(URL))
+
+
+def test_the_rows_of_our_service_follow_the_version_that_it_answers_by_now() -> None:
+    server = InMemoryLabelStudio()
+    connect(server.client(), 1, Backend(URL, ("me", "pass")))
+    other = server.add_backend("http://other:9090") | {"model_version": "theirs"}
+    server.backends[other["id"]] = other
+    for row in server.backends.values():
+        row["model_version"] = "glip-nano-0001" if row["url"] == URL else row["model_version"]
+
+    assert follow(server.client(), 1, "glip-nano-0001", Backend("", ("me", "pass"))) == 1
+    ours = next(row for row in server.backends.values() if row["url"] == URL)
+    assert (ours["title"], server.project["model_version"]) == ("glip-nano-0001", "glip-nano-0001")
+    assert (ours["auth_method"], ours["basic_auth_user"]) == ("BASIC_AUTH", "me")
+    assert (other["title"], other["model_version"]) == ("old", "theirs")
+    assert len(server.webhooks) == 1
+    assert follow(server.client(), 1, "glip-nano-0001", Backend("", ("me", "pass"))) == 0
