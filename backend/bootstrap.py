@@ -4,25 +4,34 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from backend.db.engine import open_engine
 from backend.db.letterbox import open_letterbox
-from backend.db.schema import prepare
+from backend.db.schema import open_prepared
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.detector import GlipModelDetector
 from backend.domain.records import Picture
 from backend.errors import LabelStudioError
-from backend.model_folders import DEMO_MODEL, DEMO_REMARK, find_model
+from backend.glip_models import GlipModels
+from backend.model_folders import DEMO_MODEL, DEMO_REMARK, find_model, model_version
 from backend.pictures import decode_picture
-from backend.ports import Detector, UnitOfWork
+from backend.ports import UnitOfWork
 from backend.services.corrections import CorrectionsService
 from backend.services.predict import Predict, PredictLimits
+from backend.services.promotion import Production, Promotion, production_version
 from backend.services.sync import Sync
-from backend.settings import Settings
+from backend.services.training import Training, TrainingPolicy
+from backend.settings import Settings, child_environment
+from backend.training_process import TrainingProcess
+from backend.version_folders import VersionFolders
 from backend.worker import Chore, Worker
 from integrations.label_studio.client import LabelStudioCredentials
 from integrations.label_studio.images import LabelStudioSite, TaskImages
 from integrations.label_studio.tasks import LabelStudioTasks
+
+if TYPE_CHECKING:
+    from backend.services.learn import Learn
 
 log = logging.getLogger("glip_label.worker")
 
@@ -38,8 +47,9 @@ class Backend:
         webhook_secret: what lets an event in without them, or None.
     """
 
-    detector: Detector
+    production: Production
     predict: Predict
+    training: Training
     unit_of_work: Callable[[], UnitOfWork]
     corrections: CorrectionsService
     model_state: Callable[[], str]
@@ -55,7 +65,20 @@ def build_detector(settings: Settings) -> GlipModelDetector:
         ModelError: there is no such model.
     """
     folder = find_model(settings.model, settings.models_folder)
-    return GlipModelDetector(folder, settings.home / "versions.json", settings.device)
+    return GlipModelDetector(folder, _version_cache(settings), settings.device)
+
+
+def base_version(settings: Settings) -> str:
+    """Return the version of the configured model without loading anything.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    return model_version(find_model(settings.model, settings.models_folder), _version_cache(settings))
+
+
+def _version_cache(settings: Settings) -> Path:
+    return settings.home / "versions.json"
 
 
 def build_backend(settings: Settings, detector: GlipModelDetector) -> Backend:
@@ -66,9 +89,12 @@ def build_backend(settings: Settings, detector: GlipModelDetector) -> Backend:
     """
     unit_of_work = open_database(settings)
     limits = PredictLimits(score_threshold=settings.score_threshold, seconds=settings.predict_seconds)
+    models = GlipModels(detector, VersionFolders(settings.home))
+    production = Production(open_database(settings, reads_only=True), models)
     return Backend(
-        detector=detector,
-        predict=Predict(detector, build_images(settings), unit_of_work, limits),
+        production=production,
+        predict=Predict(production, build_images(settings), unit_of_work, limits),
+        training=Training(unit_of_work),
         unit_of_work=unit_of_work,
         corrections=CorrectionsService(unit_of_work),
         model_state=lambda: detector.state,
@@ -84,18 +110,89 @@ def open_database(settings: Settings, *, reads_only: bool = False) -> Callable[[
     Raises:
         StorageError: the database cannot be used, or needs an upgrade.
     """
-    engine = open_engine(settings.database_url)
-    prepare(engine)
+    engine = open_prepared(settings.database_url)
     if reads_only:
         return partial(SqlUnitOfWork, engine, reads_only=True)
     return partial(SqlUnitOfWork, engine, open_letterbox(engine))
 
 
 def build_worker(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Worker:
-    """Make the loop that applies events; where Label Studio's URL and token are set, it also syncs on a timer."""
-    polls = settings.label_studio_url is not None and settings.label_studio_token is not None and settings.sync_minutes
-    chores = [Chore("sync", 60 * settings.sync_minutes, lambda: _sync_all(settings, unit_of_work))] if polls else []
-    return Worker(CorrectionsService(unit_of_work), chores)
+    """Make the loop that applies events and has jobs trained; where Label Studio is set, it also syncs on a timer."""
+    training = Training(unit_of_work)
+    policy = TrainingPolicy(settings.train_after, settings.train_hours)
+    process = TrainingProcess(lambda: bool(training.claimable()), child_environment(MODEL=settings.model))
+    chores = [
+        Chore("training", 1.0, process),
+        Chore("training policy", 60.0, lambda: training.request_due(policy)),
+    ]
+    if settings.label_studio_url is not None and settings.label_studio_token is not None and settings.sync_minutes:
+        chores.append(Chore("sync", 60 * settings.sync_minutes, lambda: _sync_all(settings, unit_of_work)))
+    return Worker(CorrectionsService(unit_of_work), chores, at_end=process.close)
+
+
+def build_learn(settings: Settings) -> tuple[Training, "Learn"]:
+    """Make what works on training jobs, and the queue that it claims them from.
+
+    Raises:
+        ModelError: there is no such model.
+        StorageError: the database cannot be used, or needs an upgrade.
+    """
+    from backend.db.dataset_store import annotated_images
+    from backend.reviewed_projects import KeptImages, StoredProjects
+    from backend.services.gate import judge
+    from backend.services.gathering import Gathering
+    from backend.services.learn import Learn, LearnParts
+    from backend.task_files import TaskFiles
+    from backend.trainer import GlipTrainer
+
+    engine = open_prepared(settings.database_url)
+    unit_of_work = partial(SqlUnitOfWork, engine)
+    detector = build_detector(settings)
+    kept = KeptImages(settings.home / "images")
+    folders = VersionFolders(settings.home)
+    parts = LearnParts(
+        unit_of_work=unit_of_work,
+        gathering=Gathering(
+            StoredProjects(partial(annotated_images, engine), kept, TaskFiles(settings).read), unit_of_work
+        ),
+        images=kept,
+        models=GlipModels(detector, folders),
+        trainer=GlipTrainer(detector.folder, kept, settings.device),
+        files=folders,
+        judge=judge,
+        announce=lambda project: announce(settings, unit_of_work, project),
+    )
+    return Training(unit_of_work), Learn(parts)
+
+
+def build_promotion(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Promotion:
+    """Make what moves a project's production by hand."""
+    return Promotion(
+        unit_of_work, lambda: base_version(settings), lambda project: announce(settings, unit_of_work, project)
+    )
+
+
+def announce(settings: Settings, unit_of_work: Callable[[], UnitOfWork], project: str) -> None:
+    """Tell Label Studio which version a project's predictions have by now; what keeps it from that is only logged."""
+    base = base_version(settings)
+    with unit_of_work() as unit:
+        state = unit.projects.state(project)
+        version = production_version(unit, project, base)
+    if state is None or state.id <= 0:
+        return
+    from integrations.label_studio.api import label_studio_api
+    from integrations.label_studio.connect import Backend as Connected
+    from integrations.label_studio.connect import follow
+
+    name = base if version is None else version.name
+    credentials = Connected("", settings.basic_auth, settings.webhook_secret)
+    try:
+        with label_studio_api(settings.label_studio_url, settings.label_studio_token) as api:
+            followed = follow(api, state.id, name, credentials)
+    except LabelStudioError as error:
+        log.warning("Label Studio does not know of %s yet: %s; then run `glip-label connect` again", name, error)
+    else:
+        log.info("project=%d version=%s backends followed=%d", state.id, name, followed)
 
 
 def build_sync(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Sync:
@@ -113,8 +210,8 @@ def build_sync(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Sy
 def _sync_all(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> None:
     sync = build_sync(settings, unit_of_work)
     with unit_of_work() as unit:
-        projects = sorted({project.id for project in unit.projects.all() if project.id > 0})
-    for project_id in projects:
+        projects = {project.id: project.uid for project in unit.projects.all() if project.id > 0}
+    for project_id, uid in projects.items():
         try:
             report = sync(project_id)
         except LabelStudioError as error:  # one of them may be gone, or another account's
@@ -123,6 +220,7 @@ def _sync_all(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Non
         log.info("sync project=%d repaired=%d %s", project_id, report.repaired, report.summary())
         for problem in report.problems:
             log.warning("sync project=%d: %s", project_id, problem)
+        announce(settings, unit_of_work, uid)
 
 
 def build_images(settings: Settings, decode: Callable[[bytes, str], Picture] = decode_picture) -> TaskImages:

@@ -30,6 +30,8 @@ class Settings:
         image_hosts: hosts (``name`` or ``name:port``) that may have private addresses.
         score_threshold: lowest score of a proposed box where a project does not say otherwise, in ``[0, 1]``.
         sync_minutes: how often the worker polls Label Studio for what events did not tell; 0 for never.
+        train_after: how many new annotations make training due; 0 for never.
+        train_hours: how often training is due where anything is new; 0 for never.
         predict_seconds: a batch stops after this long and answers what it has (Label Studio hangs up after 100).
     """
 
@@ -47,6 +49,8 @@ class Settings:
     score_threshold: float = 0.3
     predict_seconds: float = 85.0
     sync_minutes: float = 10.0
+    train_after: int = 50
+    train_hours: float = 0.0
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -66,12 +70,14 @@ class Settings:
             label_studio_url=_base_url(values.get("LABEL_STUDIO_URL")),
             label_studio_token=values.get("LABEL_STUDIO_TOKEN"),
             host=values.get("HOST", "127.0.0.1"),
-            port=_port(values),
+            port=_whole_number(values, "PORT", 9090, 65535),
             basic_auth=_basic_auth(values),
             webhook_secret=_header_value(values, "WEBHOOK_SECRET"),
             image_hosts=frozenset(host.strip().lower() for host in values.get("IMAGE_HOSTS", "").split(",")) - {""},
             score_threshold=_number(values, "SCORE_THRESHOLD", 0.3, 1.0),
             sync_minutes=_number(values, "SYNC_MINUTES", 10.0, 10080.0),
+            train_after=_whole_number(values, "TRAIN_AFTER", 50, 10**9),
+            train_hours=_number(values, "TRAIN_HOURS", 0.0, 8760.0),
             predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),
         )
 
@@ -96,11 +102,11 @@ def _number(values: Mapping[str, str], name: str, default: float, largest: float
     return number
 
 
-def _port(values: Mapping[str, str]) -> int:
-    port = _number(values, "PORT", 9090, 65535)
-    if port != int(port):
-        raise UsageError(f"{PREFIX}PORT must be a whole number, not {values['PORT']!r}")
-    return int(port)
+def _whole_number(values: Mapping[str, str], name: str, default: int, largest: int) -> int:
+    number = _number(values, name, default, largest)
+    if number != int(number):
+        raise UsageError(f"{PREFIX}{name} must be a whole number, not {values[name]!r}")
+    return int(number)
 
 
 def _header_value(values: Mapping[str, str], name: str) -> str | None:

@@ -29,6 +29,7 @@ class Worker:
         corrections: the service that applies.
         chores: what else to do; a chore that takes long keeps the inbox waiting.
         poll_seconds: how long to wait where the inbox is empty, or the database away.
+        at_end: called when the loop ends.
     """
 
     def __init__(
@@ -37,21 +38,26 @@ class Worker:
         chores: Sequence[Chore] = (),
         poll_seconds: float = 1.0,
         clock: Callable[[], float] = monotonic,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._corrections = corrections
         self._poll_seconds = poll_seconds
         self._clock = clock
+        self._at_end = at_end
         self._due = dict.fromkeys(chores, clock())
 
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set; the fact in hand is finished first."""
-        while not stop.is_set():
-            try:
-                self.drain(stop)
-            except StorageError as error:
-                log.error("the inbox waits: %s", error)
-            self._do_chores()
-            stop.wait(self._poll_seconds)
+        try:
+            while not stop.is_set():
+                try:
+                    self.drain(stop)
+                except StorageError as error:
+                    log.error("the inbox waits: %s", error)
+                self._do_chores()
+                stop.wait(self._poll_seconds)
+        finally:
+            self._at_end()
 
     def drain(self, stop: Event | None = None) -> int:
         """Apply all that waits, or until ``stop`` is set; returns how many facts were applied.

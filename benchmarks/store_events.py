@@ -32,7 +32,9 @@ _WAITS = "applied_at IS NULL AND error IS NULL"
 def serving(database: Path, log: Path) -> Iterator[int]:
     """Run ``glip-label serve`` with its worker on a database; gives its port, once the model is loaded."""
     home = str(database.parent)
-    environment = child_environment(HOME=home, DATABASE_URL=f"sqlite:///{database}", LABEL_STUDIO_URL="")
+    environment = child_environment(
+        HOME=home, DATABASE_URL=f"sqlite:///{database}", LABEL_STUDIO_URL="", TRAIN_AFTER="0"
+    )
     command = [sys.executable, "-m", "backend.cli", "serve", "--port", "0"]
     with (
         log.open("w", encoding="utf-8") as errors,

@@ -13,6 +13,9 @@ from backend.domain.records import Label, Look, Query
 from backend.ports import Detector, Images
 from backend.services.corrections import CorrectionsService
 from backend.services.predict import Ask, Predict, PredictLimits
+from backend.services.promotion import Production
+from backend.services.training import Training
+from tests.fake_learning import FakeModels
 from tests.fakes import FakeDatabase, FakeDetector, FakeImages
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -66,11 +69,12 @@ def make_backend(
     webhook_secret: str | None = None,
 ) -> Backend:
     """The service on fakes."""
-    detector = detector or FakeDetector()
     database = database or FakeDatabase()
+    production = Production(database, FakeModels(detector or FakeDetector()))
     return Backend(
-        detector=detector,
-        predict=Predict(detector, images or FakeImages(), database, limits or PredictLimits()),
+        production=production,
+        predict=Predict(production, images or FakeImages(), database, limits or PredictLimits()),
+        training=Training(database),
         unit_of_work=database,
         corrections=CorrectionsService(database),
         model_state=lambda: "ready",

@@ -13,6 +13,7 @@ from threading import Thread
 import click
 
 from backend.errors import GlipLabelError, UsageError
+from backend.settings import child_environment
 
 # Waiting for a picture or the model takes a thread; /health, which Label Studio gives one second, must find another.
 _THREADS = 32
@@ -69,17 +70,18 @@ def command(host: str | None, port: int | None, model: str | None, worker: bool)
     click.echo(f"glip-label serves {version} on http://{settings.host}:{server.effective_port}")
     if backend.model_remark is not None:
         click.echo(backend.model_remark)
-    with _worker() if worker else nullcontext():
+    with _worker(settings.model) if worker else nullcontext():
         server.run()
 
 
-def _worker() -> "subprocess.Popen[bytes]":
-    """Start a worker, which ends with the ``with`` block, or with us if we are killed.
+def _worker(model: str) -> "subprocess.Popen[bytes]":
+    """Start a worker that trains the same model, which ends with the ``with`` block, or with us if we are killed.
 
     It is a process of its own: in this one, answers to events would wait for the interpreter while it works.
     """
     command = [sys.executable, "-m", "backend.cli", "worker", "--until-stdin-ends"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - ourselves
+    environment = child_environment(MODEL=model)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 - ourselves
 
 
 def _warm_up(load: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ from backend.bootstrap import Backend
 from backend.errors import GlipLabelError
 from backend.web.label_studio import label_studio_routes
 from backend.web.lines import one_line
+from backend.web.training import training_routes
 from integrations.label_studio.events import SECRET_HEADER
 
 MAX_BODY = 64_000_000
@@ -26,6 +27,7 @@ def create_app(backend: Backend) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(label_studio_routes(backend))
+    app.register_blueprint(training_routes(backend))
 
     @app.before_request
     def begin() -> Response | None:

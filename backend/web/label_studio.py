@@ -14,12 +14,13 @@ from flask import Blueprint, Response, g, jsonify, request
 
 from backend.bootstrap import Backend
 from backend.domain.facts import Fact, ProjectState
+from backend.domain.learning import TrainingRequest
 from backend.domain.records import Look, Prediction, Query
 from backend.errors import GlipLabelError, ModelError, UsageError
 from backend.services.corrections import apply_fact
 from backend.services.predict import Ask
 from backend.web.lines import one_line
-from integrations.label_studio.events import label_names, parse_event
+from integrations.label_studio.events import label_names, parse_event, parse_project
 from integrations.label_studio.interactive import read_prompt
 from integrations.label_studio.labels import ImageTarget, parse_labeling_config
 from integrations.label_studio.payloads import (
@@ -32,6 +33,8 @@ from integrations.label_studio.payloads import (
     prediction_to_json,
 )
 from integrations.label_studio.references import kept_reference
+
+_START_TRAINING = "START_TRAINING"
 
 log = logging.getLogger("glip_label.web")
 
@@ -51,7 +54,7 @@ def label_studio_routes(backend: Backend) -> Blueprint:
     @routes.post("/setup")
     def setup() -> Response:
         asked = parse_setup(_body())
-        version = backend.detector.version
+        version = backend.production(asked.project).version
         g.facts |= {"project": asked.project, "version": version}
         if asked.project is not None:
             _remember(backend, asked.project, asked)
@@ -59,7 +62,7 @@ def label_studio_routes(backend: Backend) -> Blueprint:
 
     @routes.get("/versions")
     def versions() -> Response:
-        return jsonify({"versions": [backend.detector.version]})
+        return jsonify({"versions": backend.production.versions()})
 
     @routes.post("/predict")
     def predict() -> Response:
@@ -70,11 +73,9 @@ def label_studio_routes(backend: Backend) -> Blueprint:
         failures.extend(_failures(asked, answers))
         if failed and len(failed) == len(answers):
             raise failed[0]
-        version = g.facts["version"] = backend.detector.version
+        g.facts["version"] = next((each[0][1].model_version for each in answers if isinstance(each, list)), None)
         results = [
-            failure_to_json(task.id, answer)
-            if isinstance(answer, GlipLabelError)
-            else prediction_to_json(answer, version)
+            failure_to_json(task.id, answer) if isinstance(answer, GlipLabelError) else prediction_to_json(answer)
             for task, answer in zip(asked.tasks, answers, strict=True)
         ]
         return jsonify({"results": results})
@@ -82,9 +83,9 @@ def label_studio_routes(backend: Backend) -> Blueprint:
     @routes.post("/webhook")
     def webhook() -> tuple[Response, int]:
         body = _body()
-        if isinstance(body, dict) and body.get("action") == "START_TRAINING":
-            g.facts["action"] = "START_TRAINING"  # a person waits for this one: say what is so
-            return jsonify({"error": "this version does not train", "request_id": g.request_id}), 501
+        if isinstance(body, dict) and body.get("action") == _START_TRAINING:
+            g.facts["action"] = _START_TRAINING
+            return jsonify(_train(backend, parse_project(body.get("project")))), 200
         event = parse_event(body)
         g.facts["action"] = event.action
         if event.fact.project is not None:
@@ -110,10 +111,21 @@ def _remember(backend: Backend, project: str, asked: SetupRequest) -> None:
             unit.commit()
 
 
+def _train(backend: Backend, told: ProjectState) -> dict[str, object]:
+    """Queue a training job; where a project's job is open already, it is that one. Label Studio keeps its number."""
+    with backend.unit_of_work() as unit:
+        known = unit.projects.state(told.uid) is not None
+    if not known:
+        raise UsageError(f"project {told.id} has no annotations that this service knows of: annotate, then train")
+    job = backend.training.request(told.uid, TrainingRequest("label-studio"))
+    g.facts |= {"project": told.id, "job": job.id}
+    return {"job": str(job.id), "status": job.state.value}
+
+
 def _model_facts(backend: Backend) -> dict[str, object]:
     facts: dict[str, object] = {"state": backend.model_state()}
     try:
-        facts["version"] = backend.detector.version
+        facts["version"] = backend.production(None).version
     except ModelError as error:
         facts |= {"version": None, "error": str(error)}
     if backend.model_remark is not None:

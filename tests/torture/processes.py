@@ -44,6 +44,7 @@ class Command:
             "PYTHONFAULTHANDLER": "1",
             "PYTHONPATH": str(self._instead),
             "GLIP_LABEL_HOME": str(self._home),
+            "GLIP_LABEL_TRAIN_AFTER": "0",
             "GLIP_LABEL_DATABASE_URL": database_url or self._database_url,
         }
         with (self.log if arguments[0] == "serve" else self.other_log).open("ab") as log:

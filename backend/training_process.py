@@ -1,0 +1,91 @@
+"""Training in a process of its own, which gives way to whatever else wants the processor.
+
+``python -m backend.training_process [JOB]`` works on that job, or on the oldest that waits, and ends.
+"""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from backend.errors import GlipLabelError
+from backend.settings import Settings
+
+_LOWEST_PRIORITY = 19
+_STOP_SECONDS = 20.0
+
+log = logging.getLogger("glip_label.training")
+
+
+class TrainingProcess:
+    """At most one child that trains; call it now and then.
+
+    Args:
+        waits: tells whether a job waits for a worker.
+        environment: the child's whole environment.
+        job: the one to work on; None for the oldest that waits.
+    """
+
+    def __init__(self, waits: Callable[[], bool], environment: Mapping[str, str], job: int | None = None) -> None:
+        self._waits = waits
+        self._environment = dict(environment)
+        self._command = [sys.executable, "-m", __name__, *([] if job is None else [str(job)])]
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> None:
+        """Start the child if a job waits and none is at work."""
+        if self._child is not None and self._child.poll() is None:
+            return
+        if self._child is not None and self._child.returncode:
+            log.error("training ended with exit code %d; its job goes on later", self._child.returncode)
+        self._child = None
+        if self._waits():
+            self._child = subprocess.Popen(  # noqa: S603 - our own module
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def close(self) -> None:
+        """Let the child give its job back and end."""
+        if self._child is None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Work on one job; returns the exit code: 0 where it is finished or there is none."""
+    from backend.bootstrap import build_learn
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.nice(_LOWEST_PRIORITY)
+    try:
+        training, learn = build_learn(Settings.from_env())
+        claim = training.claim(f"{socket.gethostname()}:{os.getpid()}", int(arguments[0]) if arguments else None)
+        if claim is None:
+            return 0
+        try:
+            learn(claim)
+        except KeyboardInterrupt:
+            claim.release()
+        except GlipLabelError:
+            raise
+        except Exception as error:
+            log.exception("job=%d failed by a defect of glip-label", claim.job.id)
+            learn.fail(claim.job, f"a defect of glip-label: {type(error).__name__}, see its log")
+    except GlipLabelError as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""The gate as a job uses it: thresholds from one part of the held-out images, the decision from the other."""
+
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+
+from backend.analysis.gate import GateSettings
+from backend.domain.geometry import Box
+from backend.domain.learning import Answers, Contest, LabelledBox, Part, ReviewedImage, split_of
+from backend.domain.records import Proposal
+from backend.domain.review import LABEL_STUDIO
+from backend.services.gate import judge
+
+BOXES = tuple(LabelledBox(Box(100.0 * place, 10, 100.0 * place + 60, 90), "cat") for place in range(4))
+HELD_OUT = [
+    digest
+    for digest in (sha256(str(number).encode()).hexdigest() for number in range(400))
+    if split_of(digest) is not Part.TRAIN
+][:100]
+IMAGES = tuple(ReviewedImage(digest, 640, 480, (), BOXES) for digest in HELD_OUT)
+
+
+def good(score: float = 0.9) -> tuple[Proposal, ...]:
+    return tuple(Proposal(each.box, "cat", score, "cat") for each in BOXES)
+
+
+def bad() -> tuple[Proposal, ...]:
+    return tuple(Proposal(Box(x, 200, x + 40, 300), "cat", 0.6, "cat") for x in (10, 110, 210))
+
+
+def contest(production: tuple[Proposal, ...], candidate: tuple[Proposal, ...], slower: float = 1.0) -> Contest:
+    seconds = tuple(0.1 + 0.001 * (index % 7) for index in range(len(IMAGES)))
+    return Contest(
+        IMAGES,
+        Answers((production,) * len(IMAGES), seconds),
+        Answers((candidate,) * len(IMAGES), tuple(slower * each for each in seconds)),
+        attempt=1,
+    )
+
+
+def test_a_candidate_that_saves_a_person_time_is_promoted_with_its_numbers() -> None:
+    ruling = judge(contest(bad(), good()))
+    assert ruling.promote
+    gate = sum(image.part is Part.GATE for image in IMAGES)
+    assert ruling.reason.endswith(f"on {gate} held-out images")
+    assert ruling.numbers["ap50"]["candidate"] == pytest.approx(1.0)
+    assert ruling.numbers["seconds"]["high"] < 0
+    assert set(ruling.numbers["own"]) == {"production", "candidate"}
+    assert 0.05 <= ruling.numbers["own"]["candidate"]["thresholds"]["labels"]["cat"] <= 0.9
+
+
+def test_the_same_answers_again_are_not_promoted() -> None:
+    ruling = judge(contest(good(), good(0.8)))
+    assert not ruling.promote
+    assert "not clearly faster" in ruling.reason
+
+
+def test_a_slower_candidate_is_refused_where_each_image_takes_longer_but_not_for_one_hiccup() -> None:
+    assert "slower: " in judge(contest(bad(), good(), slower=1.5)).reason
+    even = contest(bad(), good())
+    hiccup = replace(even.candidate, seconds=(30.0, *even.candidate.seconds[1:]))
+    assert judge(replace(even, candidate=hiccup)).promote
+
+
+def test_with_few_held_out_images_nothing_is_promoted_and_the_reason_is_told() -> None:
+    full = contest(bad(), good())
+    for count in (0, 1, 10):
+        few = replace(
+            full,
+            images=full.images[:count],
+            production=Answers(full.production.proposals[:count], full.production.seconds[:count]),
+            candidate=Answers(full.candidate.proposals[:count], full.candidate.seconds[:count]),
+        )
+        ruling = judge(few)
+        assert not ruling.promote
+        assert "are too few" in ruling.reason
+
+
+def test_what_is_asked_of_a_candidate_can_be_set() -> None:
+    settings = GateSettings(costs=LABEL_STUDIO, least_images=1000)
+    assert "1000 images" in judge(contest(bad(), good()), settings).reason

@@ -1,0 +1,170 @@
+"""Jobs: when they are due, who works on them, and how the others notice."""
+
+import time
+from datetime import datetime, timedelta
+from threading import Event
+
+import pytest
+
+from backend.domain.learning import JobState, TrainingProgress, TrainingRequest
+from backend.errors import LeaseLostError, StorageError
+from backend.services.corrections import apply_fact
+from backend.services.training import Training, TrainingPolicy
+from tests.facts import UID, annotated, at, make_annotation
+from tests.fakes import FakeDatabase, FakeUnitOfWork
+
+EVERY_THREE = TrainingPolicy(annotations=3)
+DAILY = TrainingPolicy(annotations=0, hours=24)
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = at(0)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **change: float) -> None:
+        self.now += timedelta(**change)
+
+
+def annotate(database: FakeDatabase, *numbers: int, seconds: float = 0.0, cancelled: bool = False) -> None:
+    with database() as unit:
+        for number in numbers:
+            apply_fact(unit, annotated(make_annotation(number, seconds, task_id=number, cancelled=cancelled)))
+        unit.commit()
+
+
+def finish(database: FakeDatabase, training: Training, state: JobState = JobState.DONE) -> None:
+    claim = training.claim("w")
+    assert claim is not None
+    with database() as unit:
+        unit.jobs.finish(claim.job, state, at(0), "so", None)
+        unit.commit()
+
+
+def test_enough_new_annotations_make_a_job_due_once() -> None:
+    database, clock = FakeDatabase(), Clock()
+    training = Training(database, clock=clock)
+    annotate(database, 1, 2)
+    annotate(database, 9, cancelled=True)
+    assert training.request_due(EVERY_THREE) == []
+    annotate(database, 3)
+    (job,) = training.request_due(EVERY_THREE)
+    assert (job.project, job.request) == (UID, TrainingRequest("annotations"))
+    assert training.request_due(EVERY_THREE) == []
+    assert training.request_due(TrainingPolicy(annotations=0)) == []
+
+
+@pytest.mark.parametrize("state", [JobState.DONE, JobState.FAILED])
+def test_only_what_was_annotated_since_the_last_request_counts_also_where_it_failed(state: JobState) -> None:
+    database, clock = FakeDatabase(), Clock()
+    training = Training(database, clock=clock)
+    annotate(database, 1, 2, 3)
+    training.request_due(EVERY_THREE)
+    finish(database, training, state)
+    assert training.request_due(EVERY_THREE) == []
+    annotate(database, 4, 5, seconds=10)
+    assert training.request_due(EVERY_THREE) == []
+    annotate(database, 1, seconds=11)
+    assert len(training.request_due(EVERY_THREE)) == 1
+
+
+def test_a_schedule_waits_for_its_time_and_for_something_new() -> None:
+    database, clock = FakeDatabase(), Clock()
+    training = Training(database, clock=clock)
+    assert training.request_due(DAILY) == []
+    annotate(database, 1)
+    (job,) = training.request_due(DAILY)
+    assert job.request.reason == "schedule"
+    finish(database, training)
+    clock.move(hours=25)
+    assert training.request_due(DAILY) == []
+    annotate(database, 2, seconds=3600)
+    assert len(training.request_due(DAILY)) == 1
+    finish(database, training)
+    annotate(database, 3, seconds=26 * 3600)
+    clock.move(hours=23)
+    assert training.request_due(DAILY) == []
+
+
+def test_asking_while_a_job_is_open_gives_that_job() -> None:
+    database = FakeDatabase()
+    annotate(database, 1)
+    training = Training(database)
+    first = training.request(UID, TrainingRequest("label-studio"))
+    assert training.request(UID, TrainingRequest("command")) == first
+    assert training.of(UID) == [first]
+
+
+def test_a_job_is_claimed_once_until_its_worker_shows_no_life() -> None:
+    database, clock = FakeDatabase(), Clock()
+    annotate(database, 1)
+    training = Training(database, lease_seconds=60, clock=clock)
+    job = training.request(UID, TrainingRequest("command"))
+    first = training.claim("first")
+    assert first is not None
+    assert training.claim("second") is None
+    assert training.claim("second", job.id) is None
+    clock.move(seconds=59)
+    first.report(TrainingProgress("train", 1, 2))
+    clock.move(seconds=59)
+    assert training.claimable() == []
+    clock.move(seconds=2)
+    second = training.claim("second")
+    assert second is not None
+    assert second.job.progress == TrainingProgress("train", 1, 2)
+    time.sleep(1.1)
+    with pytest.raises(LeaseLostError, match=f"job {job.id} is another worker's by now"):
+        first.report(TrainingProgress("train", 2, 2))
+
+
+def test_a_worker_that_reports_nothing_shows_life_all_the_same() -> None:
+    database = FakeDatabase()
+    annotate(database, 1)
+    training = Training(database, lease_seconds=0.4)
+    training.request(UID, TrainingRequest("command"))
+    claim = training.claim("w")
+    assert claim is not None
+    with claim:
+        time.sleep(1.0)
+        assert training.claimable() == []
+    time.sleep(0.5)
+    assert training.claimable() == [claim.job.id]
+
+
+def test_a_database_that_is_away_for_a_moment_costs_no_job(caplog: pytest.LogCaptureFixture) -> None:
+    database, away = FakeDatabase(), Event()
+
+    def flaky() -> FakeUnitOfWork:
+        if away.is_set():
+            raise StorageError("the database is away")
+        return database()
+
+    annotate(database, 1)
+    training = Training(flaky)
+    training.request(UID, TrainingRequest("command"))
+    claim = training.claim("w")
+    assert claim is not None
+    away.set()
+    claim.report(TrainingProgress("train", 1, 2))
+    assert "the database is away" in caplog.text
+    away.clear()
+    time.sleep(1.1)
+    claim.report(TrainingProgress("train", 2, 2))
+    known = training.find(claim.job.id)
+    assert known is not None
+    assert known.progress == TrainingProgress("train", 2, 2)
+
+
+def test_a_worker_that_has_to_end_gives_its_job_back() -> None:
+    database = FakeDatabase()
+    annotate(database, 1)
+    training = Training(database)
+    training.request(UID, TrainingRequest("command"))
+    claim = training.claim("w")
+    assert claim is not None
+    claim.release()
+    assert training.claimable() == [claim.job.id]
