@@ -23,6 +23,8 @@ COMMANDS = {
     "demo": "Start Label Studio and the service with a pre-annotated project.",
     "weights": "List, fetch and convert model weights.",
     "pretrain": "Train the bundled glip-nano from scratch.",
+    "train": "Fine-tune the model on what people annotated.",
+    "models": "List, show, promote and roll back a project's model versions.",
     "stats": "What people changed: acceptance, edit, deletion and miss rates.",
     "import": "Bring in COCO data sets that were annotated elsewhere.",
     "export": "Write a project's annotations as COCO files.",
