@@ -15,6 +15,7 @@ from glip_model.box_ops import box_centres, decode_boxes, encode_boxes, generali
 
 _FOCAL_POSITIVE_WEIGHT = 0.25
 _BOX_LOSS_WEIGHT = 2.0
+_REJECTED_WEIGHT = 1.0  # beside the 1 that every reviewed negative has
 
 UNDECIDED = -1
 """Mark in targets of a token of which nobody knows whether it names the box: no loss."""
@@ -42,7 +43,10 @@ def detection_losses(
         centerness: ``(B, A)`` logits.
         anchors: one ``(cells, 4)`` tensor per level.
         targets: for each image "boxes" ``(N, 4)`` xyxy in pixels of the network input, N may be 0, and "positive_map"
-            ``(N, T)``, 1 at the tokens that name the box, -1 at undecided ones and 0 elsewhere.
+            ``(N, T)``, 1 at the tokens that name the box, -1 at undecided ones and 0 elsewhere. It may have
+            "unreviewed" ``(R, 4)``, regions whose anchors teach nothing where they are no positives; "rejected"
+            ``(K, 4)`` and "rejected_map" ``(K, T)``, boxes and the tokens that do not name them, which counts once more
+            than where nobody looked, and in unreviewed regions too; and "weight" ``()``, how much the image counts.
         attention_mask: ``(B, T)``, 1 at the tokens of the text and 0 at its padding.
 
     Returns:
@@ -53,22 +57,29 @@ def detection_losses(
     """
     _check_targets(targets, token_logits.shape)
     positives, boxes = assign_targets(anchors, targets)
-    positive_map = torch.cat([target["positive_map"] for target in targets]).to(boxes)  # (N, T)
+    all_anchors = torch.cat(list(anchors))
+    weights = torch.stack([target.get("weight", boxes.new_ones(())) for target in targets]).to(boxes)  # (B,)
     cells = (positives.image, positives.anchor)
+    weight = weights[positives.image]  # (P,)
     num_positives = max(1, len(positives.box))
 
-    token_loss = _token_loss(token_logits, positives, positive_map, attention_mask)
+    positive_map = torch.cat([target["positive_map"] for target in targets]).to(boxes)  # (N, T)
+    wanted_tokens = positive_map[positives.box]  # (P, T)
+    token_loss = _token_loss(token_logits, positives, wanted_tokens, attention_mask)
+    token_loss = token_loss + _review_loss(token_logits, positives, anchors, targets, attention_mask)
 
-    positive_anchors = torch.cat(list(anchors))[positives.anchor]  # (P, 4)
+    positive_anchors = all_anchors[positives.anchor]  # (P, 4)
     wanted = decode_boxes(encode_boxes(boxes[positives.box], positive_anchors), positive_anchors)
     wanted_centerness = centerness_targets(wanted, positive_anchors)
-    centerness_loss = F.binary_cross_entropy_with_logits(centerness[cells].float(), wanted_centerness, reduction="sum")
+    centerness_loss = F.binary_cross_entropy_with_logits(
+        centerness[cells].float(), wanted_centerness, weight, reduction="sum"
+    )
     found = decode_boxes(box_deltas[cells].float(), positive_anchors)
-    box_loss = (wanted_centerness * (1 - generalized_box_iou(found, wanted))).sum()
+    box_loss = (weight * wanted_centerness * (1 - generalized_box_iou(found, wanted))).sum()
     # Every target is above 0, so the floor acts only without any positive, where the sum above is 0 as well.
     box_loss = box_loss / wanted_centerness.sum().clamp(min=torch.finfo(torch.float32).tiny)
     return {
-        "token": token_loss / num_positives,
+        "token": (token_loss * weights).sum() / num_positives,
         "centerness": centerness_loss / num_positives,
         "box": _BOX_LOSS_WEIGHT * box_loss,
     }
@@ -98,19 +109,55 @@ def centerness_targets(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     return (torch.minimum(before, after) / torch.maximum(before, after)).prod(dim=-1).sqrt()
 
 
-def _token_loss(token_logits: Tensor, positives: Assignment, positive_map: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return the focal loss summed over all anchors and all tokens of the text."""
+def _token_loss(token_logits: Tensor, positives: Assignment, wanted: Tensor, attention_mask: Tensor) -> Tensor:
+    """Return per image ``(B,)`` the focal loss summed over all anchors and all tokens of the text."""
     logits = token_logits.float()
+    background = _background(logits)
+    # Nearly all anchors are background: sum as if all were, then exchange the rows of the positive ones.
+    mask = attention_mask.to(logits)  # (B, T)
+    everywhere = (focal_loss(logits, background).sum(dim=1) * mask).sum(dim=1)  # (B,)
+    rows = logits[positives.image, positives.anchor]  # (P, T)
+    exchange = focal_loss(rows, wanted.clamp(min=0)) * (wanted != UNDECIDED) - focal_loss(rows, background)
+    return everywhere.index_add(0, positives.image, (exchange * mask[positives.image]).sum(dim=1))
+
+
+def _review_loss(
+    token_logits: Tensor,
+    positives: Assignment,
+    anchors: Sequence[Tensor],
+    targets: Sequence[Mapping[str, Tensor]],
+    attention_mask: Tensor,
+) -> Tensor:
+    """Return per image ``(B,)`` what unreviewed regions take away from the token loss and rejected boxes add to it."""
+    total = token_logits.new_zeros(len(targets), dtype=torch.float32)
+    if not any("unreviewed" in target or "rejected" in target for target in targets):
+        return total
+    points = box_centres(torch.cat(list(anchors)))  # (A, 2)
+    mask = attention_mask.to(total)
+    for image, target in enumerate(targets):
+        named = positives.anchor[positives.image == image]
+        if "unreviewed" in target:
+            x1, y1, x2, y2 = target["unreviewed"].to(points)[:, None].unbind(-1)  # (R, 1) each
+            inside = (points[:, 0] >= x1) & (points[:, 0] <= x2) & (points[:, 1] >= y1) & (points[:, 1] <= y2)
+            unknown = inside.any(0)  # (A,)
+            unknown[named] = False
+            rows = token_logits[image, unknown].float()
+            total[image] -= (focal_loss(rows, _background(rows)) * mask[image]).sum()
+        if "rejected" in target:
+            ruled = assign_targets(anchors, [{"boxes": target["rejected"]}])[0]
+            free = ~torch.isin(ruled.anchor, named)
+            rows = token_logits[image, ruled.anchor[free]].float()
+            names = target["rejected_map"].to(rows)[ruled.box[free]]
+            total[image] += _REJECTED_WEIGHT * (focal_loss(rows, torch.zeros_like(rows)) * names).sum()
+    return total
+
+
+def _background(logits: Tensor) -> Tensor:
+    """What anchors without a box are trained towards, ``(T,)``."""
     background = logits.new_zeros(logits.shape[-1])
     if len(background) == _NO_OBJECT_TEXT_LENGTH:
         background[-1] = 1
-    # Nearly all anchors are background: sum as if all were, then exchange the rows of the positive ones.
-    mask = attention_mask.to(logits)  # (B, T)
-    everywhere = (focal_loss(logits, background).sum(dim=1) * mask).sum()
-    rows = logits[positives.image, positives.anchor]  # (P, T)
-    wanted = positive_map[positives.box]  # (P, T)
-    exchange = focal_loss(rows, wanted.clamp(min=0)) * (wanted != UNDECIDED) - focal_loss(rows, background)
-    return everywhere + (exchange * mask[positives.image]).sum()
+    return background
 
 
 def _check_targets(targets: Sequence[Mapping[str, Tensor]], logits_shape: torch.Size) -> None:

@@ -66,6 +66,16 @@ class ImageStates:
     level_sizes: LevelSizes
 
 
+@dataclass(frozen=True)
+class FusedStates:
+    """Images and a caption behind the tower, all that the head reads: ``cells (B, A, C)``, ``text (B, T, D)``."""
+
+    cells: Tensor
+    text: Tensor
+    attention_mask: Tensor
+    level_sizes: LevelSizes
+
+
 class TowerBlock(nn.Module):
     """Fusion, text layer, dynamic convolution; without early fusion the last alone."""
 
@@ -204,6 +214,7 @@ class GlipForDetection(GlipPreTrainedModel):
         targets: Sequence[Mapping[str, Tensor]] | None = None,
         text_states: TextStates | None = None,
         image_states: ImageStates | None = None,
+        head: AlignmentHead | None = None,
         **_unused: Any,
     ) -> GlipOutput:
         """Align every anchor with every token.
@@ -213,9 +224,11 @@ class GlipForDetection(GlipPreTrainedModel):
                 multiples of 32 after that.
             input_ids: ``(B, T)``, or ``(1, T)`` for one caption over all images.
             attention_mask: same shape, 1 for tokens; all ones when left out.
-            targets: per image ``boxes (N, 4)`` xyxy in input pixels and ``positive_map (N, T)``; adds the losses.
+            targets: per image ``boxes (N, 4)`` xyxy in input pixels, ``positive_map (N, T)`` and what else
+                `detection_losses` knows; adds the losses.
             text_states: of :meth:`encode_text`, instead of ``input_ids``.
             image_states: of :meth:`encode_image`, instead of ``pixel_values``.
+            head: instead of the model's own.
             _unused: what tokenizers add for other models (``token_type_ids``).
 
         Raises:
@@ -231,27 +244,13 @@ class GlipForDetection(GlipPreTrainedModel):
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             text_states = self.encode_text(input_ids, mask)
         width = text_states.hidden.shape[1] if input_ids is None else input_ids.shape[1]
-        sizes = image_states.level_sizes
-        logits, deltas, centerness = self._align(image_states, text_states)
-        output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=sizes)
-        if targets is not None:
-            T = logits.shape[-1]
-            trimmed = [{**target, "positive_map": target["positive_map"][:, :T]} for target in targets]
-            output.losses = detection_losses(
-                logits,
-                deltas,
-                centerness,
-                anchors=grid_anchors(sizes, logits.device),
-                targets=trimmed,
-                attention_mask=text_states.attention_mask.expand(len(logits), -1),
-            )
-            output.loss = torch.stack(list(output.losses.values())).sum()
-        logits = logits.masked_fill(text_states.attention_mask.unsqueeze(1) == 0, NO_TOKEN)
+        output = self.align(self.fuse(image_states, text_states), targets, head)
+        logits = cast(Tensor, output.token_logits)
         output.token_logits = F.pad(logits, (0, width - logits.shape[-1]), value=NO_TOKEN)
         return output
 
-    def _align(self, image_states: ImageStates, text_states: TextStates) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits ``(B, A, T)`` of the tokens that exist, deltas ``(B, A, 4)`` and centerness ``(B, A)``."""
+    def fuse(self, image_states: ImageStates, text_states: TextStates) -> FusedStates:
+        """Run the tower: B images, with one caption each or one for all."""
         image, sizes = image_states.cells, image_states.level_sizes
         mask = text_states.attention_mask.expand(len(image), -1)
         # Without early fusion the official code blanks the padding; fused text stays as the encoder left it.
@@ -259,7 +258,32 @@ class GlipForDetection(GlipPreTrainedModel):
         text = text if self.config.early_fusion else text * mask.unsqueeze(-1)
         for block in self.tower:
             image, text = block(image, text, mask, sizes)
-        return cast(tuple[Tensor, Tensor, Tensor], self.head(image, text, sizes))
+        return FusedStates(image, text, mask, sizes)
+
+    def align(
+        self,
+        fused: FusedStates,
+        targets: Sequence[Mapping[str, Tensor]] | None = None,
+        head: AlignmentHead | None = None,
+    ) -> GlipOutput:
+        """Run the head, the model's own or another, on what the tower gave; as :meth:`forward` otherwise."""
+        sizes = fused.level_sizes
+        logits, deltas, centerness = (head or self.head)(fused.cells, fused.text, sizes)
+        output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=sizes)
+        if targets is not None:
+            maps = ("positive_map", "rejected_map")
+            T = logits.shape[-1]
+            output.losses = detection_losses(
+                logits,
+                deltas,
+                centerness,
+                anchors=grid_anchors(sizes, logits.device),
+                targets=[{name: v[:, :T] if name in maps else v for name, v in target.items()} for target in targets],
+                attention_mask=fused.attention_mask,
+            )
+            output.loss = torch.stack(list(output.losses.values())).sum()
+        output.token_logits = logits.masked_fill(fused.attention_mask.unsqueeze(1) == 0, NO_TOKEN)
+        return output
 
     @staticmethod
     def postprocess(

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from glip_model.pretraining.samples import CaptionedSample, Sample, Span
+from glip_model.pretraining.samples import CaptionedSample, SceneSample, Span
 from glip_model.pretraining.scenes import Scene, Thing
 from glip_model.pretraining.words import COLOURS, COUNT_WORDS, SHAPES, TEXTURES, WORDS_OF_PART, Looks, Phrase
 
@@ -46,7 +46,7 @@ def random_phrase(rng: np.random.Generator) -> Phrase:
             return phrase
 
 
-def ask_names(scene: Scene, rng: np.random.Generator) -> Sample:
+def ask_names(scene: Scene, rng: np.random.Generator) -> SceneSample:
     """Ask for names that are there, at several levels of detail, and for others that are not.
 
     Half of the negatives share all but one part with a thing in the scene. A box answers to every asked name that fits;
@@ -69,7 +69,7 @@ def ask_names(scene: Scene, rng: np.random.Generator) -> Sample:
             phrases[phrase.text()] = phrase
     things, names, undecided = _answering(scene, phrases)
     looks = tuple(thing.looks for thing in things)
-    return Sample(scene.rgb, _boxes_of(things), names, tuple(phrases), looks, undecided)
+    return SceneSample(scene.rgb, _boxes_of(things), names, tuple(phrases), looks=looks, undecided=undecided)
 
 
 def _answering(

@@ -9,20 +9,23 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from glip_model.caption import tokens_of_spans
 from glip_model.loss_glip import UNDECIDED
 from glip_model.pretraining.asking import ask_names, ask_sentence, random_phrase
-from glip_model.pretraining.augment import SCALES, augmented, mosaic
 from glip_model.pretraining.coco_sets import RealSet
 from glip_model.pretraining.recipe import INPUT_SIZE
-from glip_model.pretraining.samples import CaptionedSample, Sample, as_captioned
+from glip_model.pretraining.samples import CaptionedSample, as_captioned
 from glip_model.pretraining.scenes import Scene, random_scene
+from glip_model.training.augment import augmented, mosaic
+from glip_model.training.samples import Sample
 
 _MOST_NAMES = 14
+
+_SCALES = (0.5, 1.25)
+"""Least and largest enlargement of a real picture; inference shows a 640 px picture at 0.75 to 0.8."""
 
 
 class Batch(TypedDict):
@@ -82,12 +85,9 @@ class PretrainingBatches(Dataset[Batch]):
         if kind < mixture.sentence_share:
             return ask_sentence(self._scene(side, rng), rng)
         if kind < mixture.sentence_share + mixture.scene_share or not self._sets:
-            sample = ask_names(self._scene(side, rng), rng)
-        elif rng.random() < mixture.mosaic_share:
-            sample = self._with_negatives(self._mosaic(side, rng), rng)
-        else:
-            sample = self._with_negatives(self._view((side, side), rng), rng)
-        return as_captioned(sample, rng)
+            return as_captioned(ask_names(self._scene(side, rng), rng), rng)
+        real = self._mosaic(side, rng) if rng.random() < mixture.mosaic_share else self._view((side, side), rng)
+        return as_captioned(self._with_negatives(real, rng), rng)
 
     def _scene(self, side: int, rng: np.random.Generator) -> Scene:
         """A small picture is a part of a larger scene: things keep sizes at which their shapes can be told apart."""
@@ -96,7 +96,7 @@ class PretrainingBatches(Dataset[Batch]):
     def _view(self, size_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
         real = self._sets[rng.choice(len(self._sets), p=self._weights)]
         sample = real.samples[rng.integers(len(real.samples))]
-        return augmented(sample, real.handling, size_hw, SCALES, rng)
+        return augmented(sample, real.handling, size_hw, _SCALES, rng)
 
     def _mosaic(self, side: int, rng: np.random.Generator) -> Sample:
         x, y = (int(v) for v in rng.integers(round(side * 0.35), round(side * 0.65), 2))
@@ -157,9 +157,3 @@ def word_targets(tokenizer: Any, sample: CaptionedSample) -> Tensor:
         row[of_words[decided]] = 0
         row[of_words[fitting]] = 1
     return targets
-
-
-def pixel_values(rgb: Tensor, mean_bgr: NDArray[np.float32], std_bgr: NDArray[np.float32]) -> Tensor:
-    """Bytes ``(B, S, S, 3)`` RGB to ``(B, 3, S, S)`` BGR, normalised, in channels-last memory."""
-    values = (rgb.flip(-1).float() - torch.from_numpy(mean_bgr)) / torch.from_numpy(std_bgr)
-    return values.permute(0, 3, 1, 2)

@@ -8,28 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from glip_model.image import ImageDecodeError, read_image, resize_rgb
-from glip_model.pretraining.samples import Sample
+from glip_model.training.samples import Handling, Sample
 
 
 class DataError(ValueError):
     """A data set that cannot be read; the message names the file."""
-
-
-@dataclass(frozen=True)
-class Handling:
-    """What augmentation may do to a set without making its names wrong.
-
-    Attributes:
-        mirror: left and right may be exchanged; wrong for letters and printed boards.
-        quarter_turns: pictures have no upright position.
-        colour: strength of the change of brightness, contrast and channel gains.
-        longest_side: pixels that the longer side is cached at.
-    """
-
-    mirror: bool = True
-    quarter_turns: bool = False
-    colour: float = 0.25
-    longest_side: int = 640
 
 
 HANDLING: Mapping[str, Handling] = {

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from glip_model.evaluation import DetectionScores, evaluate_detections
 from glip_model.inference import GlipDetector
 from glip_model.pretraining.coco_sets import read_coco_set
-from glip_model.pretraining.samples import Sample
 from glip_model.pretraining.scenes import draw_scene, random_looks
 from glip_model.pretraining.words import (
     COLOURS,
@@ -25,6 +24,7 @@ from glip_model.pretraining.words import (
     Phrase,
     possible_looks,
 )
+from glip_model.training.samples import Sample
 
 SCENES = 100
 SCENE_SIDE = 416

@@ -4,7 +4,6 @@ A run's folder always holds the averaged weights of its last checkpoint as a loa
 from, and ``log.jsonl``.
 """
 
-import ctypes
 import json
 import math
 import os
@@ -15,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -28,18 +26,13 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from glip_model.configuration_glip import GlipConfig
 from glip_model.image import DEFAULT_PIXELS
 from glip_model.modeling_glip import GlipForDetection
-from glip_model.pretraining.batches import Batch, Mixture, PretrainingBatches, pixel_values
+from glip_model.pretraining.batches import Batch, Mixture, PretrainingBatches
 from glip_model.pretraining.coco_sets import RealSet
-from glip_model.pretraining.recipe import (
-    AveragedWeights,
-    Schedule,
-    first_not_finite,
-    nano_config,
-    parameter_groups,
-    save_model,
-)
+from glip_model.pretraining.recipe import Schedule, nano_config, save_model
 from glip_model.pretraining.tokenizer import train_tokenizer
 from glip_model.pretraining.word_head import WordHead
+from glip_model.training.machine import has_bf16_units, keep_freed_memory, pixel_values
+from glip_model.training.optimisation import AveragedWeights, first_not_finite, parameter_groups
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
@@ -183,20 +176,6 @@ class _Journal:
             self._bar.set_postfix({"step": state.step, "loss": f"{losses['loss']:.2f}"})
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory for itself: a step of training frees and asks for gigabytes.
-
-    Otherwise each large tensor is mapped and page-faulted anew, which can cost more than the arithmetic.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none
-        trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
-        mallopt(mmap_threshold, largest)
-        mallopt(trim_threshold, largest)
-
-
 def _calm_worker(_: int) -> None:
     os.nice(5)  # a late batch waits in the queue; a late step costs time
     torch.set_num_threads(1)
@@ -214,10 +193,9 @@ def _train_step(state: _State, batch: Batch, settings: RunSettings, seconds: flo
     rate = schedule.learning_rate(state.step, _progress(state, settings))
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    mean, std = (np.array(values, dtype=np.float32) for values in (DEFAULT_PIXELS.mean, DEFAULT_PIXELS.std))
-    pixels = pixel_values(batch["rgb"], mean, std)
+    pixels = pixel_values(batch["rgb"], DEFAULT_PIXELS)
     model.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=_has_bf16_units()):
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16_units()):
         image = model.encode_image(pixels)
         losses = {"words": schedule.word_weight * state.word_head(image, batch["targets"])}
         if not settings.words_only:
@@ -256,10 +234,6 @@ def _share_gradients(parameters: Sequence[nn.Parameter], seconds: float, loss: f
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
     return float(flat[0]), float(flat[1])
-
-
-def _has_bf16_units() -> bool:
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glip_model.pretraining.words import SCENE_WORDS, Looks
+from glip_model.training.samples import Sample
 
 SEPARATOR = ". "
 
@@ -14,24 +15,16 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A picture with named boxes.
+class SceneSample(Sample):
+    """A generated scene.
 
     Attributes:
-        rgb: ``(H, W, 3)`` uint8.
-        boxes_xyxy: ``(N, 4)`` float32 in pixels of ``rgb``, 0 <= x1 < x2 <= W.
-        names: for each box the names it answers to, most often one; all are in ``asked``.
-        asked: every name that was looked for; each thing in the picture that fits one of them has its box.
-        looks: how the thing in each box looks, in generated scenes; a box may then answer to no name.
-        undecided: for each box the asked names of which training may not say whether they fit; none when left out.
+        looks: how the thing in each box looks; a box may then answer to no name.
+        undecided: for each box the asked names of which training may not say whether they fit.
     """
 
-    rgb: NDArray[np.uint8]
-    boxes_xyxy: NDArray[np.float32]
-    names: tuple[tuple[str, ...], ...]
-    asked: tuple[str, ...]
-    looks: tuple[Looks, ...] | None = None
-    undecided: tuple[tuple[str, ...], ...] | None = None
+    looks: tuple[Looks, ...] = ()
+    undecided: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,12 +72,14 @@ def as_captioned(sample: Sample, rng: np.random.Generator) -> CaptionedSample:
     def spans_of(names_of_boxes: Sequence[Sequence[str]]) -> tuple[tuple[Span, ...], ...]:
         return tuple(tuple(where[name] for name in names) for names in names_of_boxes)
 
-    if sample.looks is None:
+    undecided: tuple[tuple[str, ...], ...] = ((),) * len(sample.names)
+    if isinstance(sample, SceneSample):
+        words = tuple(looks.words for looks in sample.looks)
+        decided = tuple(looks.decided for looks in sample.looks)
+        undecided = sample.undecided
+    else:
         words = tuple(words_of(names) for names in sample.names)
         # A real board may well be blue: that "blue square" is no name of it says nothing about "blue".
         decided = (words_of(sample.asked) - SCENE_WORDS,) * len(words)
-    else:
-        words = tuple(looks.words for looks in sample.looks)
-        decided = tuple(looks.decided for looks in sample.looks)
-    undecided = spans_of(sample.undecided or ((),) * len(sample.names))
-    return CaptionedSample(sample.rgb, sample.boxes_xyxy, caption, spans_of(sample.names), undecided, words, decided)
+    spans = spans_of(sample.names), spans_of(undecided)
+    return CaptionedSample(sample.rgb, sample.boxes_xyxy, caption, *spans, words, decided)

@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
+from glip_model.image import PixelSettings
 from glip_model.pretraining.asking import ask_names
-from glip_model.pretraining.augment import augmented, cut, mirrored, mosaic, quarter_turned, recoloured
-from glip_model.pretraining.batches import Mixture, PretrainingBatches, pixel_values, word_targets
-from glip_model.pretraining.coco_sets import DataError, Handling, RealSet, read_coco_set
-from glip_model.pretraining.samples import Sample, as_captioned
+from glip_model.pretraining.batches import Mixture, PretrainingBatches, word_targets
+from glip_model.pretraining.coco_sets import DataError, RealSet, read_coco_set
+from glip_model.pretraining.samples import as_captioned
 from glip_model.pretraining.scenes import draw_scene
 from glip_model.pretraining.tokenizer import train_tokenizer
 from glip_model.pretraining.words import SCENE_WORDS, Looks
+from glip_model.training.augment import augmented, cut, mirrored, mosaic, quarter_turned, recoloured
+from glip_model.training.machine import pixel_values
+from glip_model.training.samples import Handling, Sample
 
 
 def marked(height: int = 60, width: int = 100) -> Sample:
@@ -173,8 +176,8 @@ def test_scenes_and_sentences_come_in_the_wanted_shares() -> None:
 
 def test_pixel_values_are_normalised_blue_green_red() -> None:
     rgb = torch.tensor([[[[30, 20, 10]]]], dtype=torch.uint8)
-    mean, std = np.array([10, 10, 10], np.float32), np.array([1, 2, 4], np.float32)
-    assert pixel_values(rgb, mean, std).flatten().tolist() == [0, 5, 5]
+    settings = PixelSettings(mean=(10, 10, 10), std=(1, 2, 4))
+    assert pixel_values(rgb, settings).flatten().tolist() == [0, 5, 5]
 
 
 def test_training_the_tokenizer_twice_gives_the_same_numbers() -> None:

@@ -106,7 +106,7 @@ def test_undecided_names_are_marked_for_each_thing() -> None:
     seen: set[str] = set()
     for seed in range(40):
         sample = ask_names(drawn, np.random.default_rng(seed))
-        boxes, undecided = sample.boxes_xyxy.tolist(), sample.undecided or ()
+        boxes, undecided = sample.boxes_xyxy.tolist(), sample.undecided
         named = {tuple(box): names for box, names in zip(boxes, undecided, strict=True)}
         assert ("hexagon" in named.get((1, 1, 20, 20), ())) == ("hexagon" in sample.asked)
         assert ("red shape" in named.get((30, 30, 60, 60), ())) == ("red shape" in sample.asked)

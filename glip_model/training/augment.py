@@ -3,40 +3,57 @@
 Shape letters: N boxes. Sizes are (height, width); boxes are xyxy in pixels of the picture they come with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glip_model.pretraining.coco_sets import Handling
-from glip_model.pretraining.samples import Sample
+from glip_model.training.samples import Handling, Sample
 
 _LEAST_VISIBLE = 0.35
 _LEAST_SIDE = 3.0
 _FILL = (124, 116, 104)
 """RGB close to the mean that normalisation subtracts, for what lies outside a picture."""
 
-SCALES = (0.5, 1.25)
-"""Least and largest enlargement of a real picture; inference shows a 640 px picture at 0.75 to 0.8."""
+Boxes = NDArray[np.float32]
+"""``(N, 4)``."""
 
 
-def kept_boxes(sample: Sample, boxes: NDArray[np.float32], size_hw: tuple[int, int]) -> Sample:
-    """The sample with boxes clipped to a picture of ``size_hw``; those mostly outside it are dropped.
+def kept_boxes(sample: Sample, move: Callable[[Boxes], Boxes], size_hw: tuple[int, int]) -> Sample:
+    """The sample with boxes moved and clipped to a picture of ``size_hw``; those mostly outside it are dropped.
+
+    What still shows of a dropped box counts as not reviewed.
 
     Args:
-        sample: gives the picture and the names; ``boxes`` replaces its own.
-        boxes: ``(N, 4)``, may reach beyond the picture.
+        sample: gives the picture, the boxes and the names.
+        move: where boxes come to lie, which may be beyond the picture.
         size_hw: size of the picture.
     """
-    height, width = size_hw
-    limits = np.array([width, height, width, height], dtype=np.float32)
-    clipped = np.clip(boxes, 0, limits)
+    boxes = move(sample.boxes_xyxy)
+    clipped = _clipped(boxes, size_hw)
     before = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     sides = clipped[:, 2:] - clipped[:, :2]
     kept = (sides.min(axis=1) >= _LEAST_SIDE) & (sides.prod(axis=1) >= _LEAST_VISIBLE * before)
-    names = tuple(n for n, keep in zip(sample.names, kept, strict=True) if keep)
-    return Sample(sample.rgb, clipped[kept], names, sample.asked)
+    unreviewed = np.concatenate([_clipped(move(sample.unreviewed_xyxy), size_hw), clipped[~kept]])
+    shown = (unreviewed[:, 2:] > unreviewed[:, :2]).all(axis=1)
+    return replace(
+        sample,
+        boxes_xyxy=clipped[kept],
+        names=_chosen(sample.names, kept),
+        rejected=None if sample.rejected is None else _chosen(sample.rejected, kept),
+        unreviewed_xyxy=unreviewed[shown],
+    )
+
+
+def _clipped(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
+    height, width = size_hw
+    return np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32))
+
+
+def _chosen(names: tuple[tuple[str, ...], ...], kept: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
+    return tuple(of_box for of_box, keep in zip(names, kept, strict=True) if keep)
 
 
 def cut(sample: Sample, origin_xy: tuple[float, float], scale: float, size_hw: tuple[int, int]) -> Sample:
@@ -52,8 +69,10 @@ def cut(sample: Sample, origin_xy: tuple[float, float], scale: float, size_hw: t
     shown = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     part = Image.fromarray(sample.rgb).resize(shown, Image.Resampling.BILINEAR, (left, top, right, bottom))
     canvas.paste(part, (round((left - x) * scale), round((top - y) * scale)))
-    boxes = (sample.boxes_xyxy - np.array([x, y, x, y], dtype=np.float32)) * np.float32(scale)
-    return kept_boxes(Sample(np.asarray(canvas), sample.boxes_xyxy, sample.names, sample.asked), boxes, size_hw)
+    shift = np.array([x, y, x, y], dtype=np.float32)
+    return kept_boxes(
+        replace(sample, rgb=np.asarray(canvas)), lambda boxes: (boxes - shift) * np.float32(scale), size_hw
+    )
 
 
 def random_cut(
@@ -76,20 +95,31 @@ def random_cut(
 
 def mirrored(sample: Sample) -> Sample:
     """Left and right exchanged."""
-    boxes = sample.boxes_xyxy.copy()
-    boxes[:, [0, 2]] = sample.rgb.shape[1] - boxes[:, [2, 0]]
-    return Sample(np.ascontiguousarray(sample.rgb[:, ::-1]), boxes, sample.names, sample.asked)
+    width = sample.rgb.shape[1]
+
+    def moved(boxes: Boxes) -> Boxes:
+        x1, y1, x2, y2 = boxes.T
+        return np.stack([width - x2, y1, width - x1, y2], axis=1)
+
+    return _rearranged(sample, sample.rgb[:, ::-1], moved)
 
 
 def quarter_turned(sample: Sample, turns: int) -> Sample:
     """Turned by ``turns`` times 90 degrees, counter-clockwise."""
-    rgb, boxes = sample.rgb, sample.boxes_xyxy
     for _ in range(turns % 4):
-        width = rgb.shape[1]
-        x1, y1, x2, y2 = boxes.T
-        boxes = np.stack([y1, width - x2, y2, width - x1], axis=1)
-        rgb = np.rot90(rgb)
-    return Sample(np.ascontiguousarray(rgb), boxes, sample.names, sample.asked)
+        width = sample.rgb.shape[1]
+
+        def moved(boxes: Boxes, width: int = width) -> Boxes:
+            x1, y1, x2, y2 = boxes.T
+            return np.stack([y1, width - x2, y2, width - x1], axis=1)
+
+        sample = _rearranged(sample, np.rot90(sample.rgb), moved)
+    return sample
+
+
+def _rearranged(sample: Sample, rgb: NDArray[np.uint8], moved: Callable[[Boxes], Boxes]) -> Sample:
+    boxes, unreviewed = moved(sample.boxes_xyxy), moved(sample.unreviewed_xyxy)
+    return replace(sample, rgb=np.ascontiguousarray(rgb), boxes_xyxy=boxes, unreviewed_xyxy=unreviewed)
 
 
 def recoloured(sample: Sample, strength: float, rng: np.random.Generator) -> Sample:
@@ -101,7 +131,7 @@ def recoloured(sample: Sample, strength: float, rng: np.random.Generator) -> Sam
     for channel in range(3):
         table = np.clip(((levels - 110) * contrast + 110) * gains[channel], 0, 255).astype(np.uint8)
         rgb[..., channel] = table[sample.rgb[..., channel]]
-    return Sample(rgb, sample.boxes_xyxy, sample.names, sample.asked)
+    return replace(sample, rgb=rgb)
 
 
 def augmented(
