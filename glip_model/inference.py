@@ -6,6 +6,7 @@ Shape letters: B images, N boxes, T tokens. Sizes are ``(height, width)``.
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glip_model.adapters import Adapter
 from glip_model.box_ops import nms
 from glip_model.caption import Caption, caption_from_sentence, plan_captions
 from glip_model.image import padded_size, resized_size, to_pixel_values
@@ -67,6 +69,7 @@ class GlipDetector:
         self.processor = processor
         self.settings = settings or PostprocessSettings()
         self._text_states: OrderedDict[tuple[int, ...], TextStates] = OrderedDict()
+        self._adapter: Adapter | None = None
 
     @classmethod
     def from_folder(cls, path: Path, device: torch.device | None = None) -> "GlipDetector":
@@ -77,6 +80,19 @@ class GlipDetector:
         """
         device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(*load_model_folder(path, device))
+
+    def adapted(self, adapter: Adapter | None) -> "GlipDetector":
+        """The same network with an adapter, or without any.
+
+        Nothing is copied: network, processor and encoded captions are shared, so that one call at a time may run over
+        all that share them.
+
+        Args:
+            adapter: on this detector's device, made on its weights, as ``load_adapter`` makes sure.
+        """
+        view = copy(self)
+        view._adapter = adapter
+        return view
 
     @property
     def device(self) -> torch.device:
@@ -156,7 +172,10 @@ class GlipDetector:
 
     def _look_for(self, caption: Caption, seen: ImageStates, sizes_hw: Sequence[tuple[int, int]]) -> list[Detections]:
         with self._precision():
-            output = self.model(image_states=seen, text_states=self._encoded(caption))
+            text, head = self._encoded(caption), None
+            if self._adapter is not None:
+                text, head = self._adapter.adapted(text, caption), self._adapter.head
+            output = self.model(image_states=seen, text_states=text, head=head)
         _refuse_not_finite(output)
         return self.model.postprocess(
             output,

@@ -31,7 +31,7 @@ from glip_model.pretraining.coco_sets import RealSet
 from glip_model.pretraining.recipe import Schedule, nano_config, save_model
 from glip_model.pretraining.tokenizer import train_tokenizer
 from glip_model.pretraining.word_head import WordHead
-from glip_model.training.machine import has_bf16_units, keep_freed_memory, pixel_values
+from glip_model.training.machine import has_bf16_units, keep_freed_memory, pixel_values, save_checkpoint
 from glip_model.training.optimisation import AveragedWeights, first_not_finite, parameter_groups
 
 CHECKPOINT = "checkpoint.pt"
@@ -291,8 +291,8 @@ def _load(path: Path) -> dict[str, Any]:
 def _save(out: Path, state: _State, settings: RunSettings) -> None:
     """Write the checkpoint aside and rename it, so that a killed run always finds a whole one."""
     save_model(out, cast(GlipConfig, state.model.config), state.average.state, state.tokenizer)
-    aside = out / f"{CHECKPOINT}.part"
-    torch.save(
+    save_checkpoint(
+        out / CHECKPOINT,
         {
             "run": {"seed": settings.seed, "early_fusion": settings.early_fusion},
             "model": state.model.state_dict(),
@@ -303,6 +303,4 @@ def _save(out: Path, state: _State, settings: RunSettings) -> None:
             "step": state.step,
             "seconds": state.seconds,
         },
-        aside,
     )
-    aside.replace(out / CHECKPOINT)

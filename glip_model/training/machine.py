@@ -2,6 +2,8 @@
 
 import ctypes
 import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,3 +34,10 @@ def pixel_values(rgb: Tensor, settings: PixelSettings) -> Tensor:
     """Bytes ``(B, H, W, 3)`` RGB to ``(B, 3, H, W)`` BGR, normalised, in channels-last memory."""
     mean, std = (torch.tensor(values, device=rgb.device) for values in (settings.mean, settings.std))
     return ((rgb.flip(-1).float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write aside and rename, so that a killed run always finds a whole checkpoint."""
+    aside = path.with_name(f"{path.name}.part")
+    torch.save(state, aside)
+    aside.replace(path)

@@ -1,0 +1,126 @@
+"""Which views each step sees, and what the loss reads of them.
+
+Shape letters: B views of a step, T tokens of the longest caption, N boxes of a view.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from glip_model.caption import Caption, caption_from_sentence, plan_captions, positive_map
+from glip_model.finetuning.examples import TrainingExample, View
+from glip_model.training.samples import Sample
+
+_MOST_EMPTY = 0.25
+"""Empty pictures for each one with boxes, at most: the rest of them waits for the next round."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Views of any step as a pure function of seed and step, so that a resumed run reads what the first would have.
+
+    Attributes:
+        empty: whether each example has no box.
+        batch_size: B.
+        sides: of the square views; steps take turns.
+        views: views of each picture, after which they come again; None makes every view a new one.
+        seed: of the run.
+    """
+
+    empty: tuple[bool, ...]
+    batch_size: int
+    sides: tuple[int, ...]
+    views: int | None
+    seed: int
+
+    @property
+    def round_size(self) -> int:
+        """Pictures of one round through the data."""
+        filled = self.empty.count(False)
+        return filled + min(len(self.empty) - filled, max(1, round(_MOST_EMPTY * filled)))
+
+    def step(self, step: int) -> list[View]:
+        """The views of a step."""
+        side = self.sides[step % len(self.sides)]
+        first = step * self.batch_size
+        views = []
+        for place in range(first, first + self.batch_size):
+            number, at = divmod(place, self.round_size)
+            example = int(self._round(number)[at])
+            views.append(View(example, number if self.views is None else number % self.views, side))
+        return views
+
+    def _round(self, number: int) -> Sequence[int]:
+        """Every picture with boxes and some of the empty ones, in random order."""
+        rng = np.random.default_rng([self.seed, number])
+        filled = [index for index, empty in enumerate(self.empty) if not empty]
+        others = [index for index, empty in enumerate(self.empty) if empty]
+        chosen = [*filled, *rng.permutation(others)[: self.round_size - len(filled)]]
+        return list(rng.permutation(np.array(chosen, dtype=np.int64)))
+
+
+class Asking:
+    """The caption that a view is asked with.
+
+    Args:
+        tokenizer: the model's.
+        prompts: of each label.
+        examples: for their sentences.
+        max_tokens: longest caption.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: Sequence[Sequence[str]],
+        examples: Sequence[TrainingExample],
+        max_tokens: int,
+    ) -> None:
+        self.captions = plan_captions(tokenizer, prompts, max_tokens=max_tokens) if prompts else ()
+        self._sentences = {
+            index: caption_from_sentence(tokenizer, example.sentence, max_tokens=max_tokens)
+            for index, example in enumerate(examples)
+            if example.sentence is not None
+        }
+
+    def caption(self, view: View, step: int) -> Caption:
+        """The sentence of the view's picture; else the run's captions in turn, where the names need several."""
+        return self._sentences.get(view.example) or self.captions[step % len(self.captions)]
+
+    @property
+    def all_captions(self) -> tuple[Caption, ...]:
+        """Every caption of the run."""
+        return (*self.captions, *self._sentences.values())
+
+
+def target_of(sample: Sample, caption: Caption, weight: float) -> dict[str, Tensor]:
+    """What ``detection_losses`` reads about one view, without boxes of labels that the caption does not ask for."""
+    prompts: dict[str, list[int]] = {}
+    for prompt, owner in enumerate(caption.owners):
+        prompts.setdefault(str(owner), []).append(prompt)
+    target = {"weight": torch.tensor(weight)}
+    parts = (("boxes", "positive_map", sample.names), ("rejected", "rejected_map", sample.rejected or ()))
+    for boxes, tokens, names in parts:
+        rows = [row for row, of_box in enumerate(names) if of_box and of_box[0] in prompts]
+        if rows or boxes == "boxes":
+            prompts_of_boxes = [prompts[names[row][0]] for row in rows]
+            target[boxes] = torch.from_numpy(sample.boxes_xyxy[rows])
+            wanted = positive_map(caption.label_tokens, prompts_of_boxes, len(caption.input_ids))
+            target[tokens] = torch.from_numpy(wanted)
+    if len(sample.unreviewed_xyxy):
+        target["unreviewed"] = torch.from_numpy(sample.unreviewed_xyxy)
+    return target
+
+
+def padded_target(target: dict[str, Tensor], width: int, device: torch.device) -> dict[str, Tensor]:
+    """The target on its device, with T = ``width`` tokens."""
+    padded = {}
+    for name, tensor in target.items():
+        if name in ("positive_map", "rejected_map"):
+            tensor = torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))
+        padded[name] = tensor.to(device)
+    return padded

@@ -1,0 +1,55 @@
+"""Batches of views, drawn by another thread while the last one is learnt from."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from glip_model.finetuning.batches import Asking, Plan
+from glip_model.finetuning.examples import Pictures, TrainingExample
+from glip_model.finetuning.settings import FinetuneSettings
+from glip_model.finetuning.student import Asked, Student
+
+_SIDES = (0.6, 0.75, 0.9)  # of views, relative to the shorter side that inference shows
+_LEAST_SIDE = 160  # P7 has more than one cell; oneDNN computes wrong bf16 gradients for a strided convolution of one
+_KEPT_BYTES = 1 << 30
+_MOST_VIEWS = 4  # of a picture, for each side
+
+
+class Loader:
+    """Batches, whose pictures another thread draws one step ahead."""
+
+    def __init__(
+        self,
+        student: Student,
+        asking: Asking,
+        examples: Sequence[TrainingExample],
+        settings: FinetuneSettings,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        pixels = student.processor.image_processor.settings
+        sides = tuple(max(_LEAST_SIDE, round(pixels.shortest_edge * share / 32) * 32) for share in _SIDES)
+        per_view = [student.view_bytes(side) for side in sides]
+        room = _KEPT_BYTES // (len(examples) * sum(size or 0 for size in per_view)) if None not in per_view else None
+        views = None if room is None else max(1, min(_MOST_VIEWS, room))
+        empty = tuple(len(example.boxes_xyxy) == 0 for example in examples)
+        self._plan = Plan(empty, settings.batch_size, sides, views, settings.seed)
+        self._pictures = Pictures(examples, pixels, settings.handling, settings.seed)
+        self._student, self._asking, self._examples, self._pool = student, asking, examples, pool
+        self._next: tuple[int, list[Asked]] | None = None
+
+    def batch(self, step: int) -> list[Asked]:
+        """What a step sees; the next one is being drawn when this returns."""
+        ready = self._next[1] if self._next and self._next[0] == step else self._ask(step)
+        self._next = step + 1, self._ask(step + 1)
+        return ready
+
+    def epoch(self, step: int) -> float:
+        """Rounds through the data when a step begins."""
+        return step * self._plan.batch_size / self._plan.round_size
+
+    def _ask(self, step: int) -> list[Asked]:
+        batch = []
+        for key in self._plan.step(step):
+            caption = self._asking.caption(key, step)
+            drawn = None if self._student.keeps(key, caption) else self._pool.submit(self._pictures.view, key)
+            batch.append(Asked(key, caption, self._examples[key.example].weight, drawn))
+        return batch
