@@ -67,11 +67,12 @@ def _corners(place: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Split fractional places ``(B, n, 9)`` into the two neighbours' indices and weights; weight 0 outside."""
     low = place.floor()
     share = place - low
-    last = (size - 1).to(place.dtype)
+    # Whole numbers are clamped, not fractions: a place that is NaN then reads some row with a weight that is NaN.
+    first, last = low.to(torch.int32), (size - 1).to(torch.int32)
     indices, weights = [], []
-    for index, weight in ((low, 1 - share), (low + 1, share)):
+    for index, weight in ((first, 1 - share), (first + 1, share)):
         nearest = torch.minimum(index.clamp(min=0), last)
-        indices.append(nearest.to(torch.int32))
+        indices.append(nearest)
         weights.append(weight * (nearest == index))
     return indices, weights
 

@@ -94,7 +94,6 @@ def finetune(
     if not (folder / CHECKPOINT).exists() and (is_adapter(folder) or (folder / "config.json").exists()):
         return
     keep_freed_memory()
-    torch.manual_seed(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, processor = load_model_folder(base, device)
     asking = Asking(processor.tokenizer, prompts, examples, model.config.max_text_len)
@@ -163,6 +162,7 @@ def _train_step(state: _State, batch: Sequence[Asked], settings: FinetuneSetting
     rising = min(1.0, (state.step + 1) / max(1, round(_WARM_UP * settings.steps)))
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak"] * rising * cosine
+    torch.manual_seed((settings.seed << 32) + state.step)  # dropout too is a function of seed and step
     student = state.student
     parameters = [parameter for parameter in student.trained.parameters() if parameter.requires_grad]
     state.optimizer.zero_grad()

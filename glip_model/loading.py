@@ -56,7 +56,7 @@ def load_model_folder(path: Path, device: torch.device) -> tuple[GlipForDetectio
     _refuse_other_models(path)
     register_auto_classes()
     try:
-        with _quiet():
+        with quiet():
             config = GlipConfig.from_pretrained(path, local_files_only=True)
             processor = GlipProcessor.from_pretrained(path, local_files_only=True)
             loaded: Any = GlipForDetection.from_pretrained(
@@ -109,8 +109,8 @@ def _refuse_misfits(path: Path, report: dict[str, set[object]]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars and reporting what `_refuse_misfits` reports."""
+def quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars and from reporting what we report ourselves."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

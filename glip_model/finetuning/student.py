@@ -18,6 +18,7 @@ from glip_model.adapters import Adapter, PromptOffsets, weights_sha256
 from glip_model.caption import Caption
 from glip_model.finetuning.batches import padded_target, target_of
 from glip_model.finetuning.examples import View
+from glip_model.loading import quiet
 from glip_model.modeling_glip import FusedStates, GlipForDetection, ImageStates, TextStates
 from glip_model.processing_glip import GlipProcessor
 from glip_model.training.machine import has_bf16_units, pixel_values
@@ -164,7 +165,8 @@ class FullStudent(Student):
     def save(self, folder: Path, base: Path) -> None:
         aside = folder / "model.part"
         aside.mkdir(exist_ok=True)
-        self.model.half().save_pretrained(aside)  # type: ignore[no-untyped-call]
+        with quiet():
+            self.model.half().save_pretrained(aside)  # type: ignore[no-untyped-call]
         self.processor.save_pretrained(aside)
         for file in sorted(aside.iterdir(), key=lambda file: file.name == "config.json"):
             file.replace(folder / file.name)
