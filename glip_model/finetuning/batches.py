@@ -56,11 +56,12 @@ class Plan:
 
     def _round(self, number: int) -> Sequence[int]:
         """Every picture with boxes and some of the empty ones, in random order."""
-        rng = np.random.default_rng([self.seed, number])
         filled = [index for index, empty in enumerate(self.empty) if not empty]
         others = [index for index, empty in enumerate(self.empty) if empty]
-        chosen = [*filled, *rng.permutation(others)[: self.round_size - len(filled)]]
-        return list(rng.permutation(np.array(chosen, dtype=np.int64)))
+        count = self.round_size - len(filled)
+        in_turn = np.random.default_rng(self.seed).permutation(np.array(others, dtype=np.int64))
+        chosen = in_turn.take(range(number * count, number * count + count), mode="wrap") if count else others
+        return list(np.random.default_rng([self.seed, number]).permutation([*filled, *chosen]))
 
 
 class Asking:

@@ -171,3 +171,81 @@ def test_half_precision_outputs_under_autocast_give_float32_losses() -> None:
 def test_targets_that_do_not_fit_are_refused(targets: list[dict[str, Tensor]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         losses(predictions(1, 5), targets)
+
+
+CELLS_OF_P3 = slice(0, 12 * 16)
+
+
+def gradient(given: dict[str, Tensor]) -> Tensor:
+    """How strongly the token loss of one image with two boxes and four tokens moves each logit: ``(A, T)``."""
+    logits, deltas, centerness = predictions(1, 4)
+    logits.requires_grad_()
+    losses((logits, deltas, centerness), [target(BOXES, 4) | given])["token"].backward()
+    assert logits.grad is not None
+    return logits.grad[0]
+
+
+def test_anchors_in_unreviewed_regions_teach_nothing_unless_they_have_a_box() -> None:
+    left = torch.tensor([[0.0, 0.0, 63.0, 96.0]])
+    plain, partly = gradient({}), gradient({"unreviewed": left})
+    named = assign_anchors(ANCHORS, BOXES, torch.zeros(2, dtype=torch.int64), 1).anchor
+    centres = ALL_ANCHORS[:, :2] / 2 + ALL_ANCHORS[:, 2:] / 2
+    silent = centres[:, 0] <= 63
+    silent[named] = False
+    assert silent[CELLS_OF_P3].any()
+    assert not silent.all()
+    assert partly[silent].abs().max() < 1e-8
+    assert plain[silent].abs().min() > 1e-8
+    torch.testing.assert_close(partly[~silent], plain[~silent])
+
+
+def test_an_image_of_which_nothing_was_reviewed_teaches_its_boxes_only() -> None:
+    everything = torch.tensor([[0.0, 0.0, 128.0, 96.0]])
+    given = gradient({"unreviewed": everything})
+    named = assign_anchors(ANCHORS, BOXES, torch.zeros(2, dtype=torch.int64), 1).anchor
+    assert given[named].all()
+    inside = torch.ones(12 * 16, dtype=torch.bool)
+    inside[named[named < 12 * 16]] = False
+    assert given[CELLS_OF_P3][inside].abs().max() < 1e-8
+
+
+def test_a_deleted_box_pushes_its_name_away_twice_as_hard() -> None:
+    deleted = torch.tensor([[4.0, 60.0, 40.0, 94.0]])
+    names = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
+    plain, harder = gradient({}), gradient({"rejected": deleted, "rejected_map": names})
+    named = assign_anchors(ANCHORS, BOXES, torch.zeros(2, dtype=torch.int64), 1).anchor
+    ruled = assign_anchors(ANCHORS, deleted, torch.zeros(1, dtype=torch.int64), 1).anchor
+    ruled = ruled[~torch.isin(ruled, named)]
+    assert len(ruled)
+    torch.testing.assert_close(harder[ruled, 3], 2 * plain[ruled, 3])
+    harder[ruled, 3] = plain[ruled, 3]
+    torch.testing.assert_close(harder, plain)
+
+
+def test_a_deleted_box_counts_in_a_region_that_nobody_reviewed() -> None:
+    deleted = torch.tensor([[4.0, 60.0, 40.0, 94.0]])
+    names = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
+    everything = torch.tensor([[0.0, 0.0, 128.0, 96.0]])
+    given = gradient({"unreviewed": everything, "rejected": deleted, "rejected_map": names})
+    plain = gradient({})
+    ruled = assign_anchors(ANCHORS, deleted, torch.zeros(1, dtype=torch.int64), 1).anchor
+    named = assign_anchors(ANCHORS, BOXES, torch.zeros(2, dtype=torch.int64), 1).anchor
+    ruled = ruled[~torch.isin(ruled, named)]
+    torch.testing.assert_close(given[ruled, 3], plain[ruled, 3])
+    assert given[ruled, :3].abs().max() < 1e-8
+
+
+def test_the_weight_of_an_image_scales_what_it_adds() -> None:
+    outputs = predictions(2, 4)
+    alone = [losses(tuple(part[i : i + 1] for part in outputs), [target(BOXES, 4)]) for i in range(2)]  # type: ignore[arg-type]
+    given = losses(outputs, [target(BOXES, 4), target(BOXES, 4) | {"weight": torch.tensor(0.25)}])
+    for name, value in given.items():  # both images have as many positives, over which the losses are averaged
+        torch.testing.assert_close(value, (alone[0][name] + 0.25 * alone[1][name]) / 2)
+
+
+def test_empty_images_teach_that_nothing_is_there() -> None:
+    logits, deltas, centerness = predictions(1, 4)
+    logits.requires_grad_()
+    losses((logits, deltas, centerness), [target(BOXES[:0], 4)])["token"].backward()
+    assert logits.grad is not None
+    assert (logits.grad > 0).all()

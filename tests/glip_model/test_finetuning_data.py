@@ -1,0 +1,163 @@
+"""What fine-tuning shows the model: which pictures, which views of them, which targets."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from glip_model.caption import Caption, plan_captions
+from glip_model.finetuning.batches import Asking, Plan, padded_target, target_of
+from glip_model.finetuning.examples import Pictures, TrainingExample, View, fingerprint
+from glip_model.image import PixelSettings
+from glip_model.sentence import parse_sentence
+from glip_model.training.augment import cut, mirrored, quarter_turned
+from glip_model.training.samples import Handling, Sample
+from tests.glip_model.text import small_tokenizer
+
+TOKENIZER = small_tokenizer("cat red dog bird two dogs behind")
+Change = Callable[[Sample], Sample]
+BOX = [[20.0, 10.0, 60.0, 30.0]]
+
+
+def boxes(*rows: Sequence[float]) -> NDArray[np.float32]:
+    return np.array(rows, dtype=np.float32).reshape(-1, 4)
+
+
+def caption(*names: str) -> Caption:
+    return plan_captions(TOKENIZER, [[name] for name in names])[0]
+
+
+def marked() -> TrainingExample:
+    """A white block with its box, a deleted box beside it, and a part that nobody looked at."""
+    rgb = np.full((60, 100, 3), 90, dtype=np.uint8)
+    rgb[10:30, 20:60] = 255
+    return TrainingExample(lambda: rgb, boxes(*BOX), (1,), boxes([70, 35, 95, 55]), (0,), boxes([0, 40, 50, 60]))
+
+
+def plan(empty: tuple[bool, ...], views: int | None = None) -> Plan:
+    return Plan(empty, batch_size=3, sides=(160, 192), views=views, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (mirrored, [50, 40, 100, 60]),
+        (lambda sample: quarter_turned(sample, 1), [40, 50, 60, 100]),
+        (lambda sample: cut(sample, (20.0, 30.0), 2.0, (60, 60)), [0, 20, 60, 60]),
+    ],
+)
+def test_parts_that_nobody_looked_at_move_with_the_picture(change: Change, expected: list[int]) -> None:
+    rgb = np.zeros((60, 100, 3), dtype=np.uint8)
+    sample = Sample(rgb, boxes(), (), (), unreviewed_xyxy=boxes([0, 40, 50, 60]))
+    assert change(sample).unreviewed_xyxy.tolist() == [expected]
+
+
+def test_what_shows_of_a_box_that_is_mostly_cut_off_counts_as_not_looked_at() -> None:
+    sample = Sample(np.zeros((60, 100, 3), np.uint8), boxes(*BOX), (("cat",),), ("cat",), rejected=((),))
+    view = cut(sample, (55.0, 0.0), 1.0, (60, 45))
+    assert (len(view.boxes_xyxy), view.names, view.rejected) == (0, (), ())
+    assert view.unreviewed_xyxy.tolist() == [[0, 10, 5, 30]]
+
+
+def test_a_view_is_the_same_whenever_it_is_drawn_and_holds_what_people_said() -> None:
+    pixels = PixelSettings(shortest_edge=160, longest_edge=320)
+    keys = [View(0, number, 160) for number in range(8)]
+    first, again = (Pictures([marked()], pixels, Handling(quarter_turns=True), seed=3) for _ in range(2))
+    drawn = [first.view(key) for key in keys]
+    for key, view in zip(reversed(keys), reversed(drawn), strict=True):
+        assert np.array_equal(again.view(key).rgb, view.rgb)
+        for box, names in zip(view.boxes_xyxy, view.names, strict=True):
+            x1, y1, x2, y2 = box.round().astype(int)
+            inside = view.rgb[y1 + 3 : y2 - 3, x1 + 3 : x2 - 3].min(axis=-1)
+            assert (inside.mean() > 180) == (names == ("1",))
+    assert len({view.rgb.tobytes() for view in drawn}) == len(drawn)
+    assert {("1",), ()} <= {names for view in drawn for names in view.names}
+    assert {("0",), ()} <= {names for view in drawn for names in view.rejected or ()}
+
+
+def test_views_show_things_about_as_large_as_inference_does() -> None:
+    pixels = PixelSettings(shortest_edge=120, longest_edge=320)  # twice as large
+    pictures = Pictures([marked()], pixels, Handling(), seed=0)
+    views = [pictures.view(View(0, number, 320)) for number in range(30)]
+    named = [zip(view.boxes_xyxy, view.names, strict=True) for view in views]
+    widths = [box[2] - box[0] for pairs in named for box, names in pairs if names]
+    assert 0.7 * 80 - 1 <= min(widths) < 0.8 * 80
+    assert 1.2 * 80 < max(widths) <= 1.3 * 80 + 1
+
+
+def test_every_picture_with_boxes_is_seen_once_a_round_and_empty_ones_take_turns() -> None:
+    empty = (False,) * 8 + (True,) * 10
+    rounds = plan(empty)
+    assert rounds.round_size == 8 + 2
+    seen = [view.example for step in range(40) for view in rounds.step(step)]  # twelve rounds of ten
+    for number in range(12):
+        of_round = seen[10 * number : 10 * number + 10]
+        assert set(range(8)) <= set(of_round)
+        assert len(set(of_round)) == 10
+    assert set(seen) == set(range(18))
+    assert plan((True, False)).round_size == 2
+
+
+def test_kept_views_come_again_and_others_never() -> None:
+    kept = {view for step in range(60) for view in plan((False,) * 4, views=2).step(step)}
+    fresh = [view for step in range(60) for view in plan((False,) * 4).step(step)]
+    assert len(kept) == 4 * 2 * 2
+    assert len(set(fresh)) == len(fresh)
+    assert {view.side for view in plan((False,) * 4).step(1)} == {192}
+
+
+def test_names_that_need_several_captions_are_asked_in_turn() -> None:
+    asking = Asking(TOKENIZER, [["cat"], ["red dog"], ["bird"]], [marked()], max_tokens=5)
+    assert [asking.caption(View(0, 0, 160), step).text for step in range(3)] == ["cat", "red dog", "bird"]
+
+
+def test_a_picture_with_a_sentence_is_asked_with_it() -> None:
+    pictures = [marked(), replace(marked(), labels=(0,), sentence=parse_sentence("[two dogs] behind"))]
+    asking = Asking(TOKENIZER, [["cat"], ["bird"]], pictures, max_tokens=32)
+    assert [asking.caption(View(number, 0, 160), 0).text for number in (0, 1)] == ["cat. bird", "two dogs behind"]
+    assert len(asking.all_captions) == 2
+
+
+def test_targets_point_at_the_tokens_of_names_and_of_deleted_names() -> None:
+    sample = Sample(
+        np.zeros((60, 100, 3), np.uint8), boxes(*BOX, [1, 1, 9, 9]), (("1",), ()), (), ((), ("0",)), boxes([0, 0, 5, 5])
+    )
+    target = target_of(sample, caption("cat", "red dog"), weight=0.5)  # [CLS] cat . red dog [SEP]
+    assert target["boxes"].tolist() == BOX
+    assert target["positive_map"].tolist() == [[0, 0, 0, 1, 1, 0]]
+    assert target["rejected"].tolist() == [[1, 1, 9, 9]]
+    assert target["rejected_map"].tolist() == [[0, 1, 0, 0, 0, 0]]
+    assert target["unreviewed"].tolist() == [[0, 0, 5, 5]]
+    assert target["weight"] == 0.5
+    padded = padded_target(target, 8, torch.device("cpu"))
+    assert padded["positive_map"].shape == padded["rejected_map"].shape == (1, 8)
+    assert padded["boxes"].tolist() == BOX
+
+
+def test_boxes_that_the_caption_does_not_ask_for_are_no_targets() -> None:
+    sample = Sample(np.zeros((60, 100, 3), np.uint8), boxes(*BOX, [1, 1, 9, 9]), (("1",), ()), (), ((), ("1",)))
+    target = target_of(sample, caption("cat"), weight=1.0)
+    assert target["boxes"].shape == (0, 4)
+    assert "rejected" not in target
+
+
+def test_every_prompt_of_a_label_names_its_boxes() -> None:
+    several = plan_captions(TOKENIZER, [["cat"], ["red dog", "bird"]])[0]
+    sample = Sample(np.zeros((60, 100, 3), np.uint8), boxes(*BOX), (("1",),), ())
+    assert target_of(sample, several, 1.0)["positive_map"].tolist() == [[0, 0, 0, 1, 1, 0, 1, 0]]
+
+
+def test_the_fingerprint_changes_with_whatever_people_said() -> None:
+    rgb = np.zeros((9, 9, 3), np.uint8)
+    told = [
+        TrainingExample(lambda: rgb, boxes(*BOX), (1,)),
+        TrainingExample(lambda: rgb, boxes(*BOX), (0,)),
+        TrainingExample(lambda: rgb, boxes(), (), boxes(*BOX), (1,)),
+        TrainingExample(lambda: rgb, boxes(), (), unreviewed_xyxy=boxes(*BOX)),
+        TrainingExample(lambda: rgb, boxes(*BOX), (1,), weight=0.5),
+        TrainingExample(lambda: rgb, boxes(*BOX), (0,), sentence=parse_sentence("[two dogs] behind")),
+    ]
+    assert len({fingerprint([example]) for example in told}) == len(told)
