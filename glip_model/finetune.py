@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ _GRADIENT_CLIP = 1.0
 _EMA_DECAY = 0.998
 _LAST_SHARE = 0.01
 _WARM_UP = 0.05
+_WIDE_TEXT = 512
 
 
 @dataclass
@@ -159,7 +160,7 @@ def _share_done(state: _State, settings: FinetuneSettings) -> float:
 def _train_step(state: _State, batch: Sequence[Asked], settings: FinetuneSettings) -> float:
     share = _share_done(state, settings)
     cosine = _LAST_SHARE + (1 - _LAST_SHARE) * (1 + math.cos(math.pi * share)) / 2
-    rising = min(1.0, (state.step + 1) / max(1, round(_WARM_UP * settings.steps)))
+    rising = min(1.0, (share + 1 / settings.steps) / _WARM_UP)
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak"] * rising * cosine
     torch.manual_seed((settings.seed << 32) + state.step)  # dropout too is a function of seed and step
@@ -183,9 +184,10 @@ def _train_step(state: _State, batch: Sequence[Asked], settings: FinetuneSetting
 
 def _start(path: Path, student: Student, settings: FinetuneSettings, run: str) -> _State:
     """A state from the checkpoint, or from the base."""
-    recipe = RECIPES[settings.mode]
-    scale = 256 / student.model.config.hidden_size if recipe.scaled else 1.0
-    rate = recipe.learning_rate * scale if settings.learning_rate is None else settings.learning_rate
+    recipe, config = RECIPES[settings.mode], student.model.config
+    rate = recipe.rate(config.hidden_size) if settings.learning_rate is None else settings.learning_rate
+    if config.get_text_config().hidden_size < _WIDE_TEXT:
+        recipe = replace(recipe, text_share=1.0)
     groups = _parameter_groups(student.trained, rate, recipe)
     optimizer = torch.optim.AdamW(groups, lr=rate, fused=True)
     average = AveragedWeights(student.trained.state_dict(), _EMA_DECAY)

@@ -76,6 +76,15 @@ def test_samples_far_out_of_the_map_are_zero(far: float) -> None:
     torch.testing.assert_close(found, bias.view(1, -1, 1, 1).expand_as(found))
 
 
+@pytest.mark.parametrize("place", [float("nan"), float("inf"), -float("inf")])
+def test_a_place_that_is_no_number_makes_the_output_no_number(place: float) -> None:
+    x, offset, mask, weight, bias = _inputs((4, 4), (4, 4), spread=1.0)
+    offset[1, :, 2, 3] = place
+    found = _convolve(x, offset, mask, weight, bias)
+    assert found[1, :, 2, 3].isnan().all()
+    assert found.isnan().sum() == len(bias)
+
+
 def test_more_cells_than_a_chunk_equal_the_plain_twin() -> None:
     inputs = _inputs((40, 53), (40, 53), spread=3.0)
     assert inputs[1][:, 0].numel() > 2 * CELLS

@@ -226,7 +226,9 @@ def test_parts_that_cannot_be_frozen_are_named(
 
 
 def test_few_pictures_teach_prompts_and_many_the_whole_model() -> None:
-    assert default_settings(examples(5), CPU).mode == "prompt"
+    assert default_settings(examples(3), CPU).mode == "prompt"
+    assert default_settings(examples(3), CPU, "head").mode == "head"
     few, many = (default_settings(examples(count), CPU) for count in (60, 200))
     assert few.mode == many.mode == "full"
     assert few.steps < many.steps
+    assert (few.minutes, default_settings(examples(60), torch.device("cuda")).minutes) == (20.0, None)
