@@ -3,8 +3,8 @@
 On each COCO-style set (a folder with ``images/``, ``train.json`` and ``test.json``): AP50 on the test split as the base
 comes, then after 10, 50, 100 and all training pictures in each mode, with the seconds each took (loading the base and
 writing the result included; finding out the AP is not), and the processor seconds, which a busy machine changes less.
-Pictures are taken in one random order, so that fewer are part
-of more. A cell that the results file holds is not measured again, so that a stopped benchmark goes on.
+Pictures are taken in one random order, so that fewer are part of more. A cell that the results file holds is not
+measured again, so that a stopped benchmark goes on.
 """
 
 import argparse
