@@ -175,7 +175,7 @@ class GlipDetector:
             text, head = self._encoded(caption), None
             if self._adapter is not None:
                 text, head = self._adapter.adapted(text, caption), self._adapter.head
-            output = self.model(image_states=seen, text_states=text, head=head)
+            output = self.model.align(self.model.fuse(seen, text), head=head)
         _refuse_not_finite(output)
         return self.model.postprocess(
             output,

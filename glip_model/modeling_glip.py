@@ -214,7 +214,6 @@ class GlipForDetection(GlipPreTrainedModel):
         targets: Sequence[Mapping[str, Tensor]] | None = None,
         text_states: TextStates | None = None,
         image_states: ImageStates | None = None,
-        head: AlignmentHead | None = None,
         **_unused: Any,
     ) -> GlipOutput:
         """Align every anchor with every token.
@@ -228,7 +227,6 @@ class GlipForDetection(GlipPreTrainedModel):
                 `detection_losses` knows; adds the losses.
             text_states: of :meth:`encode_text`, instead of ``input_ids``.
             image_states: of :meth:`encode_image`, instead of ``pixel_values``.
-            head: instead of the model's own.
             _unused: what tokenizers add for other models (``token_type_ids``).
 
         Raises:
@@ -244,7 +242,7 @@ class GlipForDetection(GlipPreTrainedModel):
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             text_states = self.encode_text(input_ids, mask)
         width = text_states.hidden.shape[1] if input_ids is None else input_ids.shape[1]
-        output = self.align(self.fuse(image_states, text_states), targets, head)
+        output = self.align(self.fuse(image_states, text_states), targets)
         logits = cast(Tensor, output.token_logits)
         output.token_logits = F.pad(logits, (0, width - logits.shape[-1]), value=NO_TOKEN)
         return output

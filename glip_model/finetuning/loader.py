@@ -27,9 +27,10 @@ class Loader:
     ) -> None:
         pixels = student.processor.image_processor.settings
         sides = tuple(max(_LEAST_SIDE, round(pixels.shortest_edge * share / 32) * 32) for share in _SIDES)
-        per_view = [student.view_bytes(side) for side in sides]
-        room = _KEPT_BYTES // (len(examples) * sum(size or 0 for size in per_view)) if None not in per_view else None
-        views = None if room is None else max(1, min(_MOST_VIEWS, room))
+        views = None
+        if student.keeps_views:
+            room = _KEPT_BYTES // (len(examples) * sum(map(student.view_bytes, sides)))
+            views = max(1, min(_MOST_VIEWS, room))
         empty = tuple(len(example.boxes_xyxy) == 0 for example in examples)
         self._plan = Plan(empty, settings.batch_size, sides, views, settings.seed)
         self._pictures = Pictures(examples, pixels, settings.handling, settings.seed)

@@ -58,7 +58,12 @@ class Student(ABC):
     Args:
         model: the base, on its device.
         processor: of the same folder.
+
+    Attributes:
+        keeps_views: whether what frozen parts make of a view is kept, so that the same views should come again.
     """
+
+    keeps_views = True
 
     def __init__(self, model: GlipForDetection, processor: GlipProcessor) -> None:
         self.model, self.processor = model, processor
@@ -83,8 +88,8 @@ class Student(ABC):
         """Whether this view need not be drawn again."""
         return False
 
-    def view_bytes(self, side: int) -> int | None:
-        """Memory that one kept view takes; None where views are not kept."""
+    def view_bytes(self, side: int) -> int:
+        """Memory that one kept view takes."""
         cells = sum((side // stride) ** 2 for stride in (8, 16, 32, 64, 128))
         return cells * int(self.model.config.hidden_size) * (2 if has_bf16_units() else 4)
 
@@ -132,6 +137,8 @@ class FullStudent(Student):
         ValueError: a prefix fits no parameter, or they fit all.
     """
 
+    keeps_views = False
+
     def __init__(self, model: GlipForDetection, processor: GlipProcessor, frozen: Sequence[str]) -> None:
         super().__init__(model, processor)
         names = [name for name, _ in model.named_parameters()]
@@ -151,9 +158,6 @@ class FullStudent(Student):
     @property
     def trained(self) -> nn.Module:
         return self.model
-
-    def view_bytes(self, side: int) -> int | None:
-        return None
 
     def losses(self, batch: Sequence[Asked]) -> dict[str, Tensor]:
         samples = [asked.sample() for asked in batch]

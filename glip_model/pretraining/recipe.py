@@ -1,6 +1,6 @@
 """The recipe of the bundled glip-nano: what is built, and how its weights are moved.
 
-Every number of the recipe is in this module, in ``batches.Mixture`` and in ``augment``.
+Every number of the recipe is in this module, in ``batches`` and in ``training.augment``.
 """
 
 import math
