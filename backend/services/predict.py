@@ -17,6 +17,7 @@ from backend.domain.fits import Reading
 from backend.domain.records import Look, Picture, Prediction, Proposal, Query
 from backend.errors import BusyError, GlipLabelError, ModelError
 from backend.ports import Detector, Images, UnitOfWork
+from backend.services.ordering import order_of
 
 Outcome = Prediction | GlipLabelError
 
@@ -240,4 +241,5 @@ def _prediction(work: _Work, picture: Picture, proposals: Sequence[Proposal]) ->
         look=replace(work.ask.look, sha256=picture.sha256),
         hidden=hidden,
         fit=None if fit is None else fit.id,
+        order=order_of(fit, work.ask.task_id, proposals),
     )
