@@ -40,6 +40,8 @@ def command(project: str, batch: int, view: str | None, as_json: bool) -> None:
     if view is not None:
         with label_studio_api(settings.label_studio_url, settings.label_studio_token) as api:
             view_id = write_view(api, state.id, view, found.tasks)
+    if not found.waiting:
+        click.echo("glip-label: no task waits that is known (glip-label sync asks Label Studio)", err=True)
     if found.unpredicted:
         click.echo(
             f"glip-label: {found.unpredicted} of {found.waiting} tasks have no prediction of {version}: only chance "
