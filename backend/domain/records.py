@@ -75,7 +75,8 @@ class Region:
         id: unique and stable.
         proposal: with the model's own score.
         probability: what people see as its score; None where that is the model's own.
-        weight: how many such proposals it stands for: above 1 where only some images show what a threshold hides.
+        weight: how many such proposals it stands for: above 1 where only some images show what a threshold hides, 0
+            where a person asked for it with a prompt, and may not have been shown all that was found.
     """
 
     id: str

@@ -74,8 +74,8 @@ def fit_from_review(
     Args:
         reviewed: images that it was not trained on, with all that it finds in them from ``FLOOR`` on.
     """
-    labels = sorted({each.label for image, found in reviewed for each in (*image.boxes, *found)})
-    annotator = Annotator(tuple(labels), LABEL_STUDIO, IDEAL)
+    labels = {each.label for image, _ in reviewed for each in image.boxes}
+    annotator = Annotator(tuple(sorted(labels)), LABEL_STUDIO, IDEAL)
     judgements = [
         judgement
         for image, found in reviewed
@@ -85,7 +85,10 @@ def fit_from_review(
 
 
 def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:
-    """Turn verdicts on proposed regions into judgements; what was shown to explore stands for all that was not."""
+    """Turn verdicts on proposed regions into judgements; what was shown to explore stands for all that was not.
+
+    What a person asked for with a prompt says nothing about what is proposed to everybody, and is left out.
+    """
     return [
         Judgement(
             image=str(each.task_id),
@@ -96,7 +99,9 @@ def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:
             weight=1.0 if each.region is None else each.region.weight,
         )
         for each in judged
-        if each.verdict.label_before is not None and each.verdict.score is not None
+        if each.verdict.label_before is not None
+        and each.verdict.score is not None
+        and (each.region is None or each.region.weight > 0)
     ]
 
 

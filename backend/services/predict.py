@@ -118,16 +118,15 @@ class Predict:
         versions = {project: detector.version for project, detector in detectors.items()}
         with self._unit_of_work() as unit:
             readings = {project: self._reading(unit, project, versions[project]) for project in projects}
-        return [
-            _Work(
-                ask,
-                detectors[ask.project],
-                versions[ask.project],
-                readings[ask.project],
-                _query_key(ask, readings[ask.project]),
-            )
-            for ask in asks
-        ]
+
+        def work(ask: Ask) -> _Work:
+            reading = readings[ask.project]
+            if ask.look.prompted:  # scores of other words are other scores
+                reading = replace(reading, fit=None, theirs=True)
+            key = _query_key(ask, reading)
+            return _Work(ask, detectors[ask.project], versions[ask.project], reading, key)
+
+        return [work(ask) for ask in asks]
 
     def _reading(self, unit: UnitOfWork, project: str, version: str) -> Reading:
         theirs = unit.projects.score_threshold(project)
@@ -230,6 +229,8 @@ def _prediction(work: _Work, picture: Picture, proposals: Sequence[Proposal]) ->
         raise ModelError(f"model {work.version} gave a score outside 0 to 1: its weights are damaged")
     identity = sha256("\0".join(map(str, work.key)).encode()).hexdigest()[:16]
     regions, hidden = work.reading.read(proposals, picture, identity)
+    if work.ask.look.prompted:
+        regions = tuple(replace(region, weight=0.0) for region in regions)
     fit = work.reading.fit
     return Prediction(
         task_id=work.ask.task_id,

@@ -17,6 +17,7 @@ from backend.domain.records import Look, Picture, Prediction, Proposal, Query, R
 from backend.domain.review import FLOOR, ShowThresholds, is_explored
 from backend.domain.verdicts import VerdictKind
 from backend.services.corrections import apply_fact
+from backend.services.fitting import judgements_of
 from backend.services.predict import Predict
 from integrations.label_studio.import_json import default_target
 from integrations.label_studio.regions import region_to_json
@@ -164,6 +165,27 @@ def test_a_new_fit_is_a_new_prediction_of_its_own_and_the_model_is_asked_for_all
     assert before.hidden == after.hidden == (found("cat", 0.1),)
     assert not {each.id for each in before.regions} & {each.id for each in after.regions}
     assert asked == [FLOOR, FLOOR]
+
+
+def test_what_a_prompt_found_is_neither_explored_nor_deleted_nor_judged() -> None:
+    database = FakeDatabase()
+    low = FakeDetector(lambda picture, query: [found("cat", 0.8), found("cat", 0.7), found("cat", 0.1)], "nano-1")
+    images = FakeImages({"a.png": Picture(64, 48, b"", EXPLORED, "a.png")})
+    with database() as unit:
+        unit.projects.put(PROJECT)
+        unit.fits.add(make_fit())
+        unit.commit()
+    ask = replace(make_ask(reference="a.png"), look=Look(prompted=True))
+    (asked,) = Predict(lambda project: low, images, database)([ask])
+    assert isinstance(asked, Prediction)
+    assert (scores(asked.regions), asked.fit) == ([("cat", 0.8), ("cat", 0.7)], None)
+    with database() as unit:
+        apply_fact(unit, annotated(make_annotation(1, 4e9, make_region(asked.regions[1].id))))
+        unit.commit()
+    with database() as unit:
+        judged = list(unit.corrections.judged(UID, "nano-1"))
+    assert [each.region for each in judged] == [asked.regions[1]]
+    assert judgements_of(judged) == []
 
 
 def test_label_studio_gets_the_probability_and_provenance_keeps_the_models_own_score() -> None:
