@@ -25,7 +25,7 @@ COMMANDS = {
     "pretrain": "Train the bundled glip-nano from scratch.",
     "train": "Fine-tune the model on what people annotated.",
     "models": "List, show, promote and roll back a project's model versions.",
-    "stats": "What people changed: acceptance, edit, deletion and miss rates.",
+    "stats": "What people changed, and what the proposals saved them.",
     "next": "The tasks that are worth doing next.",
     "import": "Bring in COCO data sets that were annotated elsewhere.",
     "export": "Write a project's annotations as COCO files.",
