@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from backend.analysis.acquisition import choosing_pays
 from backend.analysis.calibration import fit_calibration
 from backend.analysis.edge_correction import EdgeMove, fit_edges
 from backend.analysis.simulated_annotator import IDEAL, Annotator
@@ -18,7 +19,7 @@ from backend.domain.records import Proposal
 from backend.domain.review import LABEL_STUDIO, Judgement
 from backend.domain.verdicts import EdgeOffsets, Judged, VerdictKind
 from backend.ports import UnitOfWork
-from backend.services.ordering import urgency
+from backend.services.ordering import rounds_of, urgency
 
 log = logging.getLogger("glip_label.fitting")
 
@@ -58,7 +59,9 @@ class Fitting:
             judged = list(unit.corrections.judged(project.uid, version))
             moves = _moves(unit, judged) if self.edges else []
             images = [prediction.proposals for prediction in unit.predictions.newest(project.id, version)]
-        fit = _fit(project.uid, version, judgements_of(judged), images, self.clock(), fit_edges(moves))
+        fit = _fit(project.uid, version, judgements_of(judged), images, self.clock())
+        pays = choosing_pays(rounds_of(project.uid, judged))
+        fit = replace(fit, edges=fit_edges(moves), ordering=fit.ordering if pays else ())
         with self.unit_of_work() as unit:
             unit.fits.add(fit)
             unit.commit()
@@ -81,7 +84,7 @@ def fit_from_review(
         for image, found in reviewed
         for judgement in annotator.review(image.sha256, image.boxes, found).judgements
     ]
-    return _fit(project, version, judgements, [found for _, found in reviewed], fitted_at, EdgeCorrection())
+    return _fit(project, version, judgements, [found for _, found in reviewed], fitted_at)
 
 
 def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:
@@ -115,14 +118,13 @@ def _fit(
     judgements: Sequence[Judgement],
     images: Sequence[Proposals],
     fitted_at: datetime,
-    edges: EdgeCorrection,
 ) -> Fit:
     calibration = fit_calibration(judgements)
     thresholds = fit_thresholds(judgements, LABEL_STUDIO)
     urgencies = sorted(urgency(found, calibration, thresholds) for found in images)
     step = max(1, len(urgencies) // _QUANTILES)
     ordering = tuple(urgencies[step - 1 :: step])
-    return Fit(project, version, calibration, thresholds, len(judgements), fitted_at, edges, ordering)
+    return Fit(project, version, calibration, thresholds, len(judgements), fitted_at, ordering=ordering)
 
 
 def _moves(unit: UnitOfWork, judged: Iterable[Judged]) -> list[EdgeMove]:

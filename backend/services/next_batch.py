@@ -3,11 +3,20 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from backend.analysis.acquisition import (
+    RANDOM_SHARE,
+    Acquisition,
+    Candidate,
+    choose_batch,
+    label_weights,
+)
+from backend.analysis.expected_seconds import fit_expectation
 from backend.domain.calibration import Calibration
 from backend.domain.facts import ProjectState
-from backend.domain.review import ShowThresholds
+from backend.domain.review import LABEL_STUDIO, ShowThresholds
 from backend.ports import UnitOfWork
-from backend.services.ordering import RANDOM_SHARE, chance, is_random, urgency
+from backend.services.fitting import judgements_of
+from backend.services.ordering import chance, is_random
 
 _EVERY = round(1 / RANDOM_SHARE)
 
@@ -32,7 +41,7 @@ class NextBatch:
 def next_batch(
     unit_of_work: Callable[[], UnitOfWork], project: ProjectState, version: str, size: int, threshold: float
 ) -> NextBatch:
-    """Choose the tasks from which a model learns most per second of a person, and every fifth by chance.
+    """Choose the tasks from which a model learns most per second of a person, unlike each other; every fifth by chance.
 
     Chance chooses all of them where the last fit found that the order does not pay.
 
@@ -47,22 +56,27 @@ def next_batch(
         reviewed = {annotation.task_id for annotation in unit.corrections.current(project.uid)}
         waiting = unit.corrections.live_tasks(project.uid) - reviewed
         fit = unit.fits.newest(project.uid, version)
-        predictions = {
-            each.task_id: each for each in unit.predictions.newest(project.id, version) if each.task_id in waiting
+        judgements = judgements_of(unit.corrections.judged(project.uid, version))
+        predicted = {
+            each.task_id: Candidate(str(each.task_id), each.proposals)
+            for each in unit.predictions.newest(project.id, version)
         }
     calibration = Calibration() if fit is None else fit.calibration
-    thresholds = ShowThresholds(threshold) if fit is None else fit.thresholds
-    urgencies = {
-        task: urgency(prediction.proposals, calibration, thresholds)
-        for task, prediction in predictions.items()
-        if not is_random(project.uid, task)
-    }
+    acquisition = Acquisition(
+        fit_expectation(judgements, calibration, added_per_image=0.0),
+        ShowThresholds(threshold) if fit is None else fit.thresholds,
+        LABEL_STUDIO,
+        label_weights(judgements, calibration),
+        random_share=0.0,
+    )
     pays = fit is None or bool(fit.ordering)
-    urgent = sorted(urgencies, key=lambda task: (-urgencies[task], task)) if pays else []
+    candidates = [each for task, each in predicted.items() if task in waiting and not is_random(project.uid, task)]
+    known = [each for task, each in predicted.items() if task in reviewed]
+    batch = choose_batch(candidates if pays else [], size, acquisition, known)
     by_chance = sorted(waiting, key=lambda task: chance(project.uid, task))
-    picked = _mixed(urgent, by_chance, size)
+    picked = _mixed(map(int, batch.chosen), by_chance, size)
     drawn = frozenset(task for task, is_drawn in picked.items() if is_drawn)
-    return NextBatch(tuple(picked), drawn, len(waiting), len(waiting) - len(predictions))
+    return NextBatch(tuple(picked), drawn, len(waiting), len(waiting - predicted.keys()))
 
 
 def _mixed(urgent: Iterable[int], by_chance: Iterable[int], size: int) -> dict[int, bool]:

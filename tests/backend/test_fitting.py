@@ -1,5 +1,6 @@
 """Fits to verdicts: when they are made, and what they say."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -119,6 +120,19 @@ def test_a_version_that_nobody_saw_yet_is_fitted_to_images_that_were_reviewed() 
     assert not fit.thresholds.shows(UNSURE)
     assert fit.calibration.probability("cat", 0.9) > fit.calibration.probability("dog", 0.4)
     assert len(fit.ordering) == 50
+
+
+def test_where_ordered_tasks_bring_no_more_than_others_chance_orders_all() -> None:
+    orderings = []
+    for placed_by in (None, "fit"):
+        database = FakeDatabase()
+        predictions = [replace(make_prediction(task, [SURE]), fit=placed_by) for task in range(60)]
+        predict_all(database, predictions)
+        for prediction in predictions:
+            submit(database, prediction, {0: CAT})
+        (fit,) = fitting(database)()
+        orderings.append(len(fit.ordering))
+    assert orderings == [60, 0]
 
 
 def test_verdicts_in_tables_are_fitted_as_well(engine: Engine) -> None:

@@ -45,13 +45,22 @@ def ask(database: Database, size: int) -> NextBatch:
     return next_batch(database, PROJECT, VERSION, size, 0.3)
 
 
-def test_four_of_five_are_the_most_uncertain_and_the_fifth_is_drawn() -> None:
+def test_the_most_urgent_comes_first_and_the_fifth_is_drawn() -> None:
     found = ask(with_tasks(FakeDatabase(), 200, 200), 10)
-    urgent = [task for task in range(1, 201) if not is_random(UID, task)][:8]
-    assert [task for task in found.tasks if task not in found.drawn] == urgent
+    assert found.tasks[0] == min(task for task in range(1, 201) if not is_random(UID, task))
+    assert not any(is_random(UID, task) for task in found.tasks if task not in found.drawn)
     assert found.drawn == {found.tasks[4], found.tasks[9]}
     assert all(is_random(UID, task) for task in found.drawn)
     assert (found.waiting, found.unpredicted) == (200, 0)
+
+
+def test_what_is_unlike_the_tasks_before_comes_before_what_is_more_urgent() -> None:
+    tasks = range(1, 60)
+    dogs = {task for task in tasks if not is_random(UID, task) and task % 7 == 0}
+    sure, unsure = Proposal(CAT, "dog", 0.9, "dog"), Proposal(CAT, "cat", 0.7, "cat")
+    database = with_tasks(FakeDatabase(), len(tasks), 0)
+    predict_all(database, [make_prediction(task, [sure if task in dogs else unsure]) for task in tasks])
+    assert [task in dogs for task in ask(database, 2).tasks] == [False, True]
 
 
 def test_what_was_reviewed_or_deleted_does_not_come_again() -> None:

@@ -5,13 +5,16 @@ from statistics import fmean
 
 import pytest
 
+from backend.analysis.acquisition import RANDOM_SHARE, choosing_pays
 from backend.domain.calibration import Calibration
 from backend.domain.fits import Fit
-from backend.domain.records import Prediction, Proposal
-from backend.domain.review import ShowThresholds
-from backend.services.ordering import RANDOM_SHARE, is_random, order_of, urgency
+from backend.domain.records import Prediction, Proposal, Region
+from backend.domain.review import LABEL_STUDIO, ShowThresholds
+from backend.domain.verdicts import Judged, VerdictKind
+from backend.services.ordering import is_random, order_of, rounds_of, urgency
 from integrations.label_studio.import_json import default_target
 from integrations.label_studio.payloads import prediction_to_json
+from tests.backend.test_acceptance import verdict
 from tests.facts import UID
 from tests.regions import CAT
 
@@ -71,3 +74,34 @@ def test_a_tasks_score_is_the_lowest_order_of_its_images_and_without_any_the_mea
     assert prediction_to_json([(target, first), (target, second)])["score"] == 0.25
     assert prediction_to_json([(target, unknown)])["score"] == 0.0
     assert order_of(None, 1, cats(0.5)) is None
+
+
+def judged(task: int, changes: int, seconds: float | None, fit: str | None = "fit") -> list[Judged]:
+    """The verdicts on a task with ten boxes, of which people deleted some."""
+    kinds = [VerdictKind.DELETED] * changes + [VerdictKind.ACCEPTED] * (10 - changes)
+    return [
+        Judged(verdict(kind, annotation_id=task, lead_time=seconds), task, Region("r", cats(0.5)[0]), fit)
+        for kind in kinds
+    ]
+
+
+def changed(chosen: int, random: int, fit: str | None = "fit") -> list[Judged]:
+    """A hundred tasks of 20 s, with so many changes on those that were ordered and those placed by chance."""
+    rows = [judged(task, random if is_random(UID, task) else chosen, 20.0, fit) for task in range(100)]
+    return [each for row in rows for each in row]
+
+
+def test_ordering_pays_as_long_as_ordered_tasks_bring_more_changes_per_second() -> None:
+    assert choosing_pays(rounds_of(UID, changed(chosen=8, random=3)))
+    assert not choosing_pays(rounds_of(UID, changed(chosen=3, random=3)))
+
+
+def test_what_no_fit_placed_says_nothing_about_ordering() -> None:
+    assert rounds_of(UID, changed(chosen=3, random=3, fit=None)) == []
+
+
+def test_an_unknown_time_counts_as_the_usual_one() -> None:
+    task = next(task for task in TASKS if not is_random(UID, task))
+    (gains,) = rounds_of(UID, judged(task, 4, None))
+    assert gains.random == ()
+    assert gains.chosen == ((4.0, LABEL_STUDIO.of_image(10) + 4 * LABEL_STUDIO.reject + 6 * LABEL_STUDIO.accept),)
