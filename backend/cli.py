@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "Fine-tune the model on what people annotated.",
     "models": "List, show, promote and roll back a project's model versions.",
     "stats": "What people changed, and what the proposals saved them.",
+    "doubts": "Annotations that are likely wrong, with reasons.",
     "next": "The tasks that are worth doing next.",
     "import": "Bring in COCO data sets that were annotated elsewhere.",
     "export": "Write a project's annotations as COCO files.",
