@@ -261,8 +261,12 @@ class FakeCorrections:
                     yield Judged(verdict, annotation.task_id, region, fit)
 
     def count_judged(self, project: str) -> Mapping[str, int]:
-        verdicts = self.current_verdicts(project)
-        return Counter(each.model_version for each in verdicts if each.model_version and each.emitted_region)
+        weights = {region.id: region.weight for each in self._tables.predictions.values() for region in each.regions}
+        return Counter(
+            each.model_version
+            for each in self.current_verdicts(project)
+            if each.model_version and each.emitted_region and weights.get(each.emitted_region, 1.0) > 0
+        )
 
 
 class FakeDatabase:

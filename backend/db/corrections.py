@@ -176,9 +176,13 @@ class SqlCorrections:
             yield Judged(_verdict(annotation_id, verdict), task_id, region and emitted_region(region), fit)
 
     def count_judged(self, project: str) -> Mapping[str, int]:
-        query = _of_current(select(VerdictRow.model_version, func.count()), project)
-        proposed = query.where(VerdictRow.emitted_region.is_not(None)).group_by(VerdictRow.model_version)
-        return {version: count for version, count in self._session.execute(proposed) if version is not None}
+        query = (
+            _of_current(select(VerdictRow.model_version, func.count()), project)
+            .outerjoin(PredictionRegionRow, PredictionRegionRow.id == VerdictRow.emitted_region)
+            .where(VerdictRow.emitted_region.is_not(None), func.coalesce(PredictionRegionRow.weight, 1.0) > 0)
+            .group_by(VerdictRow.model_version)
+        )
+        return {version: count for version, count in self._session.execute(query) if version is not None}
 
     def _task(self, project: str, task_id: int) -> TaskRow | None:
         return self._session.scalar(select(TaskRow).filter_by(project_uid=project, label_studio_id=task_id))

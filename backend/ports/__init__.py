@@ -193,7 +193,7 @@ class Corrections(Protocol):
         ...
 
     def count_judged(self, project: str) -> Mapping[str, int]:
-        """Count the current verdicts on proposed regions by model version."""
+        """Count the current verdicts on proposed regions by model version, except on what prompts asked for."""
         ...
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backend.analysis.label_errors import Doubt, doubts
 from backend.domain.annotations import Annotation
-from backend.domain.calibration import Calibration
+from backend.domain.calibration import PLAIN
 from backend.domain.geometry import visible_bounds
 from backend.domain.learning import LabelledBox, ReviewedImage
 from backend.domain.records import Prediction
@@ -71,7 +71,7 @@ def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: 
     found = []
     for version, own in cases.items():
         fit = fits[version]
-        calibration = Calibration() if fit is None else fit.calibration
+        calibration = PLAIN if fit is None else fit.calibration
         by_name = {case.image.sha256: case for case in own}
         proposals = [case.prediction.proposals for case in own]
         for doubt in doubts([case.image for case in own], proposals, calibration, least):

@@ -16,7 +16,7 @@ from backend.domain.fits import Fit
 from backend.domain.geometry import Box
 from backend.domain.learning import ReviewedImage
 from backend.domain.records import Proposal
-from backend.domain.review import LABEL_STUDIO, Judgement
+from backend.domain.review import LABEL_STUDIO, Judgement, judgement_of
 from backend.domain.verdicts import EdgeOffsets, Judged, VerdictKind
 from backend.ports import UnitOfWork
 from backend.services.ordering import rounds_of, urgency
@@ -92,20 +92,13 @@ def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:
 
     What a person asked for with a prompt says nothing about what is proposed to everybody, and is left out.
     """
-    return [
-        Judgement(
-            image=str(each.task_id),
-            label=each.verdict.label_before,
-            score=each.verdict.score,
-            kind=each.verdict.kind,
-            iou=each.verdict.iou or 0.0,
-            weight=1.0 if each.region is None else each.region.weight,
-        )
-        for each in judged
-        if each.verdict.label_before is not None
-        and each.verdict.score is not None
-        and (each.region is None or each.region.weight > 0)
-    ]
+    found = []
+    for each in judged:
+        weight = 1.0 if each.region is None else each.region.weight
+        judgement = judgement_of(each.verdict, weight)
+        if judgement is not None and weight > 0:
+            found.append(replace(judgement, image=str(each.task_id)))
+    return found
 
 
 def _needed(newest: Fit | None) -> float:

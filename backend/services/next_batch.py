@@ -11,7 +11,7 @@ from backend.analysis.acquisition import (
     label_weights,
 )
 from backend.analysis.expected_seconds import fit_expectation
-from backend.domain.calibration import Calibration
+from backend.domain.calibration import PLAIN
 from backend.domain.facts import ProjectState
 from backend.domain.review import LABEL_STUDIO, ShowThresholds
 from backend.ports import UnitOfWork
@@ -61,7 +61,7 @@ def next_batch(
             each.task_id: Candidate(str(each.task_id), each.proposals)
             for each in unit.predictions.newest(project.id, version)
         }
-    calibration = Calibration() if fit is None else fit.calibration
+    calibration = PLAIN if fit is None else fit.calibration
     acquisition = Acquisition(
         fit_expectation(judgements, calibration, added_per_image=0.0),
         ShowThresholds(threshold) if fit is None else fit.thresholds,

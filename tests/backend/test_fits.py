@@ -120,6 +120,19 @@ def test_what_was_shown_and_what_was_hidden_is_kept_and_the_newest_of_each_task_
         assert make_prediction("b").proposals == (found("cat", 0.5), found("Ω", 0.1))
 
 
+def test_verdicts_on_what_a_prompt_found_are_not_counted(engine: Engine) -> None:
+    upgrade(engine)
+    region = Region("a-0", found("cat", 0.5), weight=0.0)
+    with SqlUnitOfWork(engine) as unit:
+        unit.projects.put(PROJECT)
+        unit.predictions.add(7, "key", Prediction(1, "nano-1", 640, 480, (region,), "a"))
+        apply_fact(unit, annotated(make_annotation(1, 4e9, make_region("a-0"))))
+        unit.commit()
+    with SqlUnitOfWork(engine) as unit:
+        assert [each.region for each in unit.corrections.judged(UID, "nano-1")] == [region]
+        assert unit.corrections.count_judged(UID) == {}
+
+
 def test_a_verdict_tells_how_its_region_was_shown_and_hidden_ones_have_none(engine: Engine) -> None:
     upgrade(engine)
     with SqlUnitOfWork(engine) as unit:
@@ -184,6 +197,7 @@ def test_what_a_prompt_found_is_neither_explored_nor_deleted_nor_judged() -> Non
         unit.commit()
     with database() as unit:
         judged = list(unit.corrections.judged(UID, "nano-1"))
+        assert unit.corrections.count_judged(UID) == {}
     assert [each.region for each in judged] == [asked.regions[1]]
     assert judgements_of(judged) == []
 
