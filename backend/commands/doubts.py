@@ -30,7 +30,7 @@ def command(project: str, least: float, as_json: bool) -> None:
     from backend.services.doubts import project_doubts
     from backend.settings import Settings
 
-    found = project_doubts(open_database(Settings.from_env()), project, least)
+    found = project_doubts(open_database(Settings.from_env(), reads_only=True), project, least)
     if as_json:
         click.echo(json.dumps([_to_json(each) for each in found], ensure_ascii=False, indent=1))
         return

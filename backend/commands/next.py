@@ -29,7 +29,7 @@ def command(project: str, batch: int, view: str | None, as_json: bool) -> None:
     from integrations.label_studio.views import write_view
 
     settings = Settings.from_env()
-    unit_of_work = open_database(settings)
+    unit_of_work = open_database(settings, reads_only=True)
     base = base_version(settings)
     with unit_of_work() as unit:
         state = find_project(unit.projects.all(), project)

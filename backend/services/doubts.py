@@ -1,7 +1,7 @@
 """Which of a project's annotations are likely wrong, and why."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from backend.analysis.label_errors import Doubt, doubts
@@ -46,7 +46,7 @@ class _Case:
 def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: float) -> list[ProjectDoubt]:
     """Hold each current annotation against the newest prediction from before it, whose model cannot know it.
 
-    Tasks with several pictures are left out, as are skipped annotations and those without a prediction.
+    Skipped annotations are left out, and pictures without a prediction.
 
     Args:
         project: its title or Label Studio's id.
@@ -63,10 +63,8 @@ def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: 
     with unit_of_work() as unit:
         uid = find_project(unit.projects.all(), project).uid
         for annotation in list(unit.corrections.current(uid)):
-            task = unit.corrections.task(uid, annotation.task_id)
-            predictions = known_predictions(unit, annotation)
-            if predictions and not annotation.cancelled and task is not None and len(task.images) < 2:
-                cases[predictions[-1].model_version].append(_case(annotation, predictions[-1]))
+            for case in _cases(annotation, known_predictions(unit, annotation)):
+                cases[case.prediction.model_version].append(case)
         fits = {version: unit.fits.newest(uid, version) for version in cases}
     found = []
     for version, own in cases.items():
@@ -79,13 +77,18 @@ def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: 
     return sorted(found, key=lambda each: -each.doubt.probability)
 
 
-def _case(annotation: Annotation, prediction: Prediction) -> _Case:
-    width, height = prediction.width, prediction.height
-    labelled = [region for region in annotation.regions if region.labels]
-    boxes = [LabelledBox(visible_bounds(each.value, width, height), each.labels[0]) for each in labelled]
-    # One task may have several annotations: their id names the image here.
-    image = ReviewedImage(str(annotation.id), width, height, boxes=tuple(boxes))
-    return _Case(annotation, prediction, image, tuple(region.id for region in labelled))
+def _cases(annotation: Annotation, predictions: Iterable[Prediction]) -> Iterator[_Case]:
+    """Take the newest prediction of each picture; an earlier release did not keep which one it was of."""
+    newest = {each.look.image: each for each in predictions if not each.look.prompted}
+    if annotation.cancelled:
+        return
+    for picture, prediction in newest.items():
+        width, height = prediction.width, prediction.height
+        regions = [each for each in annotation.regions if each.labels and picture in (None, each.image)]
+        boxes = [LabelledBox(visible_bounds(each.value, width, height), each.labels[0]) for each in regions]
+        # A task may have several annotations, each with its doubts.
+        image = ReviewedImage(f"{annotation.id} {picture}", width, height, boxes=tuple(boxes))
+        yield _Case(annotation, prediction, image, tuple(each.id for each in regions))
 
 
 def _beside(case: _Case, doubt: Doubt) -> ProjectDoubt:

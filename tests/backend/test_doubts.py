@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from backend.analysis.label_errors import DoubtKind
 from backend.bootstrap import open_database
 from backend.cli import run
 from backend.db.schema import upgrade
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.calibration import Calibration, PlattCurve
-from backend.domain.facts import Fact, TaskState
 from backend.domain.geometry import Box
-from backend.domain.records import Proposal
+from backend.domain.records import Look, Proposal, Region
 from backend.errors import UsageError
 from backend.ports import UnitOfWork
 from backend.services.corrections import apply_fact
 from backend.services.doubts import ProjectDoubt, project_doubts
 from backend.settings import Settings
 from tests.backend.test_ordering import make_fit
-from tests.facts import PROJECT, at
+from tests.facts import annotated, make_annotation
 from tests.fakes import FakeDatabase
-from tests.regions import CAT, DOG
+from tests.regions import CAT, DOG, final
 from tests.reviews import VERSION, make_prediction, predict_all, submit
 
 Database = Callable[[], UnitOfWork]
@@ -73,14 +73,35 @@ def test_probabilities_are_those_of_the_versions_fit() -> None:
     assert project_doubts(database, "cats", 0.5) == []
 
 
-def test_tasks_with_several_pictures_and_annotations_without_a_prediction_are_left_out() -> None:
+def test_each_picture_of_a_task_is_held_against_its_own_prediction() -> None:
+    database = FakeDatabase()
+    left, right = (
+        replace(make_prediction(1, [SURE]), id=name, regions=(Region(f"{name}-0", SURE),), look=Look(name))
+        for name in ("left", "right")
+    )
+    predict_all(database, [left])
+    with database() as unit:
+        unit.predictions.add(7, "other", right)
+        regions = [
+            final("left-0", CAT, image="left"),
+            final("right-0", CAT, image="right"),
+            final("x", DOG, image="left"),
+        ]
+        apply_fact(unit, annotated(make_annotation(1, 4e9, *regions)))
+        unit.commit()
+    found = project_doubts(database, "7", 0.0)
+    assert [(each.region, each.doubt.kind) for each in found if each.doubt.probability > 0] == [
+        ("x", DoubtKind.SPURIOUS)
+    ]
+
+
+def test_what_has_no_prediction_or_was_skipped_is_left_out() -> None:
     database = FakeDatabase()
     review(database)
-    pictures = (("left", "/a.png"), ("right", "/b.png"))
-    with database() as unit:
-        apply_fact(unit, Fact(PROJECT, (TaskState(3, at(5e9), pictures),)))
-        unit.commit()
     submit(database, make_prediction(11, []), {}, [(Box(0, 0, 5, 5), "cat")])
+    with database() as unit:
+        apply_fact(unit, annotated(make_annotation(3, 5e9, task_id=3, cancelled=True)))
+        unit.commit()
     assert brief(project_doubts(database, "7", 0.5)) == ERRORS[1:]
 
 
