@@ -117,13 +117,16 @@ def open_database(settings: Settings, *, reads_only: bool = False) -> Callable[[
 
 
 def build_worker(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Worker:
-    """Make the loop that applies events and has jobs trained; where Label Studio is set, it also syncs on a timer."""
+    """Make the loop that applies events, fits scores and has jobs trained; with Label Studio set, it syncs, too."""
+    from backend.services.fitting import Fitting  # takes seconds: scikit-learn
+
     training = Training(unit_of_work)
     policy = TrainingPolicy(settings.train_after, settings.train_hours)
     process = TrainingProcess(lambda: bool(training.claimable()), child_environment(MODEL=settings.model))
     chores = [
         Chore("training", 1.0, process),
         Chore("training policy", 60.0, lambda: training.request_due(policy)),
+        Chore("fits", 60.0, Fitting(unit_of_work, settings.correct_edges)),
     ]
     if settings.label_studio_url is not None and settings.label_studio_token is not None and settings.sync_minutes:
         chores.append(Chore("sync", 60 * settings.sync_minutes, lambda: _sync_all(settings, unit_of_work)))

@@ -32,6 +32,7 @@ class Settings:
         sync_minutes: how often the worker polls Label Studio for what events did not tell; 0 for never.
         train_after: how many new annotations make training due; 0 for never.
         train_hours: how often training is due where anything is new; 0 for never.
+        correct_edges: learn how people always move the edges of boxes, and move them so before they are shown.
         predict_seconds: a batch stops after this long and answers what it has (Label Studio hangs up after 100).
     """
 
@@ -51,6 +52,7 @@ class Settings:
     sync_minutes: float = 10.0
     train_after: int = 50
     train_hours: float = 0.0
+    correct_edges: bool = False
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -78,6 +80,7 @@ class Settings:
             sync_minutes=_number(values, "SYNC_MINUTES", 10.0, 10080.0),
             train_after=_whole_number(values, "TRAIN_AFTER", 50, 10**9),
             train_hours=_number(values, "TRAIN_HOURS", 0.0, 8760.0),
+            correct_edges=_switch(values, "CORRECT_EDGES"),
             predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),
         )
 
@@ -107,6 +110,13 @@ def _whole_number(values: Mapping[str, str], name: str, default: int, largest: i
     if number != int(number):
         raise UsageError(f"{PREFIX}{name} must be a whole number, not {values[name]!r}")
     return int(number)
+
+
+def _switch(values: Mapping[str, str], name: str) -> bool:
+    value = values.get(name, "0")
+    if value not in ("0", "1"):
+        raise UsageError(f"{PREFIX}{name} must be 1 (on) or 0 (off), not {value!r}")
+    return value == "1"
 
 
 def _header_value(values: Mapping[str, str], name: str) -> str | None:

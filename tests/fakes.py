@@ -1,5 +1,6 @@
 """The ports in memory, with real behaviour: what the services' tests run on."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
@@ -8,13 +9,16 @@ from threading import RLock
 
 from backend.domain.annotations import Annotation
 from backend.domain.dataset import ImageFacts
-from backend.domain.facts import InboxCounts, InboxFailure, ProjectState, TaskState
+from backend.domain.facts import ProjectState, TaskState
+from backend.domain.fits import Fit
 from backend.domain.geometry import Box
 from backend.domain.records import Picture, Prediction, Proposal, Query, Sentence
-from backend.domain.verdicts import Verdict
+from backend.domain.verdicts import Judged, Verdict
 from backend.errors import GlipLabelError, ImageError
-from backend.ports import Corrections, Inbox, Predictions, Projects
+from backend.ports import Corrections, Fits, Inbox, Predictions, Projects
 from backend.ports.learning import ModelVersions, TrainingJobs
+from tests.fake_fits import FakeFits
+from tests.fake_inbox import FakeInbox, FakeInboxEntry
 from tests.fake_learning import FakeLearning, FakeModelVersions, FakeTrainingJobs
 
 
@@ -86,17 +90,6 @@ class FakeImages:
 
 
 @dataclass
-class FakeInboxEntry:
-    """One entry; the time is that of applying."""
-
-    action: str
-    project_id: int | None
-    payload: str
-    applied_at: datetime | None = None
-    error: str | None = None
-
-
-@dataclass
 class FakeTables:
     """What the fake database holds."""
 
@@ -112,6 +105,7 @@ class FakeTables:
     facts: dict[tuple[str, int, str], ImageFacts] = field(default_factory=dict)
     inbox: list[FakeInboxEntry] = field(default_factory=list)
     learning: FakeLearning = field(default_factory=FakeLearning)
+    fits: dict[str, Fit] = field(default_factory=dict)
 
     def copy(self) -> "FakeTables":
         """The same rows, so that changes to one do not show in the other."""
@@ -142,6 +136,14 @@ class FakePredictions:
         found = [each for key, each in self._tables.predictions.items() if key[:2] == (project_id, task_id)]
         known = [each for each in found if made[each.id] <= until or each.id in named]
         return sorted(known, key=lambda each: (made[each.id], each.id))
+
+    def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+        made = self._tables.predicted_at
+        found = [
+            each for key, each in self._tables.predictions.items() if (key[0], key[2]) == (project_id, model_version)
+        ]
+        oldest_first = sorted(found, key=lambda each: (made[each.id], each.id))
+        yield from {each.task_id: each for each in oldest_first if not each.look.prompted}.values()
 
 
 class FakeProjects:
@@ -248,50 +250,23 @@ class FakeCorrections:
         for annotation in self.current(project):
             yield from self.verdicts(project, annotation)
 
+    def judged(self, project: str, model_version: str) -> Iterator[Judged]:
+        emitted = {
+            region.id: (region, each.fit) for each in self._tables.predictions.values() for region in each.regions
+        }
+        for annotation in self.current(project):
+            for verdict in self.verdicts(project, annotation):
+                if verdict.model_version == model_version:
+                    region, fit = emitted.get(verdict.emitted_region or "", (None, None))
+                    yield Judged(verdict, annotation.task_id, region, fit)
 
-class FakeInbox:
-    """``ports.Inbox`` in a list."""
-
-    def __init__(self, tables: FakeTables) -> None:
-        self._entries = tables.inbox
-
-    def add(self, action: str, project_id: int | None, payload: str) -> None:
-        self._entries.append(FakeInboxEntry(action, project_id, payload))
-
-    def waiting(self, limit: int) -> Sequence[int]:
-        return [index for index in range(len(self._entries)) if self._waits(index)][:limit]
-
-    def claim(self, entry: int) -> str | None:
-        if not self._waits(entry):
-            return None
-        self._entries[entry].applied_at = datetime.now(UTC)
-        return self._entries[entry].payload
-
-    def fail(self, entry: int, reason: str) -> None:
-        if self._waits(entry):
-            self._entries[entry].error = reason
-
-    def retry(self) -> int:
-        failed = [entry for entry in self._entries if entry.error is not None]
-        for entry in failed:
-            entry.error = None
-        return len(failed)
-
-    def counts(self) -> InboxCounts:
-        failed = sum(entry.error is not None for entry in self._entries)
-        applied = sum(entry.applied_at is not None for entry in self._entries)
-        return InboxCounts(len(self._entries) - failed - applied, failed, applied)
-
-    def failures(self, limit: int) -> Sequence[InboxFailure]:
-        failed = [
-            InboxFailure(index, entry.action, entry.project_id, entry.error)
-            for index, entry in enumerate(self._entries)
-            if entry.error is not None
-        ]
-        return failed[:limit]
-
-    def _waits(self, entry: int) -> bool:
-        return self._entries[entry].applied_at is None and self._entries[entry].error is None
+    def count_judged(self, project: str) -> Mapping[str, int]:
+        weights = {region.id: region.weight for each in self._tables.predictions.values() for region in each.regions}
+        return Counter(
+            each.model_version
+            for each in self.current_verdicts(project)
+            if each.model_version and each.emitted_region and weights.get(each.emitted_region, 1.0) > 0
+        )
 
 
 class FakeDatabase:
@@ -314,6 +289,7 @@ class FakeUnitOfWork:
     inbox: Inbox
     versions: ModelVersions
     jobs: TrainingJobs
+    fits: Fits
 
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database
@@ -324,13 +300,14 @@ class FakeUnitOfWork:
         self.predictions = FakePredictions(self._tables)
         self.projects = FakeProjects(self._tables)
         self.corrections = FakeCorrections(self._tables)
-        self.inbox = FakeInbox(self._tables)
+        self.inbox = FakeInbox(self._tables.inbox)
         self.versions = FakeModelVersions(self._tables.learning)
         self.jobs = FakeTrainingJobs(self._tables.learning)
+        self.fits = FakeFits(self._tables.fits)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        del self.predictions, self.projects, self.corrections, self.inbox, self.versions, self.jobs
+        del self.predictions, self.projects, self.corrections, self.inbox, self.versions, self.jobs, self.fits
         self._database.lock.release()
 
     def commit(self) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from backend.analysis.acceptance import acceptance_table
+from backend.analysis.work_saved import Saving, WorkSaved
 from backend.bootstrap import open_database
 from backend.cli import run
-from backend.commands.stats import lines
+from backend.commands.stats import lines, work_lines
 from backend.domain.verdicts import VerdictKind
 from backend.services.corrections import apply_fact
 from backend.settings import Settings
@@ -69,7 +70,18 @@ def test_the_command_reads_the_database_and_prints_json(
     written = json.loads(capsys.readouterr().out)
     assert [(row["label"], row["added"]) for row in written["labels"]] == [("cat", 1)]
     assert run(["stats", "--project", "7"]) == 0
-    assert capsys.readouterr().out.startswith("label  model version")
+    told = capsys.readouterr().out
+    assert told.startswith("label  model version")
+    assert "Seconds saved: 0 annotations on proposals tell their time (0 s, 0 do not); an estimate needs ten" in told
+
+
+def test_what_was_saved_is_told_with_its_intervals_and_the_times_it_rests_on() -> None:
+    work = WorkSaved(12, 3, 345.6, {"accepted": 0.5, "added": 6.96}, {"7 s per box": Saving(0.425, -0.1, 0.6)})
+    assert list(work_lines(work)) == [
+        "Seconds saved, of drawing every box; 12 annotations on proposals tell their time (346 s, 3 do not):",
+        "  7 s per box  42 % (-10 to 60)",
+        "Seconds per act, fitted: accepted 0.5, added 7.0.",
+    ]
 
 
 def test_a_project_that_is_not_known_is_one_line_and_exit_code_2(

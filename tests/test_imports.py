@@ -32,6 +32,7 @@ TABLE = {
     "integrations.label_studio.api": f"{CORE} label_studio_sdk httpx",
     "integrations.label_studio.connect": f"{CORE} integrations.label_studio label_studio_sdk",
     "integrations.label_studio.sample_project": f"{CORE} integrations.label_studio label_studio_sdk",
+    "integrations.label_studio.views": f"{CORE} label_studio_sdk",
     "migrations": "backend.db.tables backend.settings alembic sqlalchemy",
 }
 

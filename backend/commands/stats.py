@@ -1,4 +1,4 @@
-"""``glip-label stats``: what people changed in a project's proposals."""
+"""``glip-label stats``: what people changed in a project's proposals, and what these saved them."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,11 +9,12 @@ import click
 if TYPE_CHECKING:
     from backend.analysis.acceptance import Acceptance, AcceptanceTable
     from backend.analysis.intervals import Rate
+    from backend.analysis.work_saved import WorkSaved
 
 RATES = ("acceptance", "edit", "relabel", "deletion", "miss", "precision", "recall")
 
 
-@click.command(short_help="What people changed: acceptance, edit, deletion and miss rates.")
+@click.command(short_help="What people changed, and what the proposals saved them.")
 @click.option("--project", required=True, help="Name or id of the Label Studio project.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(project: str, as_json: bool) -> None:
@@ -21,6 +22,9 @@ def command(project: str, as_json: bool) -> None:
 
     Acceptance, edit (moved), relabel and deletion rates and precision (accepted or moved) are of the regions shown;
     miss rate (added) and recall are of the regions that people left. Rates are percentages with 95 % intervals.
+
+    Seconds saved are a share of the time for drawing the same boxes, at 7 s and at 25.5 s each and at the people's own
+    pace, out of the annotations that tell their time; with 95 % intervals over annotations.
 
     \b
     Example:
@@ -30,8 +34,13 @@ def command(project: str, as_json: bool) -> None:
     from backend.services.stats import project_stats
     from backend.settings import Settings
 
-    table = project_stats(open_database(Settings.from_env(), reads_only=True), project)
-    click.echo(json.dumps(table.to_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(table)))
+    stats = project_stats(open_database(Settings.from_env(), reads_only=True), project)
+    if as_json:
+        click.echo(json.dumps(stats.to_json(), ensure_ascii=False, indent=1))
+        return
+    click.echo("\n".join(lines(stats.acceptance)))
+    if stats.acceptance.annotations:
+        click.echo("\n" + "\n".join(work_lines(stats.work)))
 
 
 def lines(table: "AcceptanceTable") -> Iterator[str]:
@@ -52,6 +61,20 @@ def lines(table: "AcceptanceTable") -> Iterator[str]:
     yield from _aligned(header, names, [_medians(row) for row in rows])
     yield ""
     yield f"Annotations: {table.annotations}. Overlap and edges: medians of the moved. s: seconds per verdict, median."
+
+
+def work_lines(work: "WorkSaved") -> Iterator[str]:
+    """Lay out what was saved, and the times that it rests on."""
+    told = f"{work.annotations} annotations on proposals tell their time ({work.seconds:.0f} s, {work.untimed} do not)"
+    if not work.savings:
+        yield f"Seconds saved: {told}; an estimate needs ten and at least one box."
+        return
+    yield f"Seconds saved, of drawing every box; {told}:"
+    width = max(map(len, work.savings))
+    for name, saving in work.savings.items():
+        share, low, high = (f"{100 * value:.0f}" for value in (saving.share, saving.low, saving.high))
+        yield f"  {name:<{width}}  {share} % ({low} to {high})"
+    yield "Seconds per act, fitted: " + ", ".join(f"{act} {seconds:.1f}" for act, seconds in work.times.items()) + "."
 
 
 def _medians(row: "Acceptance") -> list[str]:

@@ -1,19 +1,21 @@
 """Tasks, annotations and verdicts in tables."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import TypeAlias, TypeVarTuple
 
 from sqlalchemy import ColumnElement, Select, delete, func, select, text, update
 from sqlalchemy.orm import Session, aliased
 
-from backend.db.rows import annotation_of, region_of
+from backend.db.rows import annotation_of, emitted_region, region_of
 from backend.db.tables import (
     AnnotationRegionRow,
     AnnotationRow,
     AnnotationVersionRow,
     ImageRow,
+    PredictionRegionRow,
+    PredictionRow,
     ProjectRow,
     TaskRow,
     VerdictRow,
@@ -21,10 +23,11 @@ from backend.db.tables import (
 from backend.domain.annotations import AnnotatedRegion, Annotation
 from backend.domain.dataset import ImageFacts
 from backend.domain.facts import TaskState
-from backend.domain.verdicts import EdgeOffsets, Verdict, VerdictKind
+from backend.domain.verdicts import EdgeOffsets, Judged, Verdict, VerdictKind
 
 _LOCK = 0x676C6970  # any number that nobody else takes
 _BATCH = 500
+_Columns = TypeVarTuple("_Columns")
 
 # A version, then Label Studio's ids of annotation, task and project
 _Rows: TypeAlias = "Select[AnnotationVersionRow, int, int, int]"
@@ -154,16 +157,32 @@ class SqlCorrections:
         return tuple(_verdict(annotation.id, each) for each in rows)
 
     def current_verdicts(self, project: str) -> Iterator[Verdict]:
-        query = (
-            select(VerdictRow, AnnotationRow.label_studio_id)
-            .join(AnnotationVersionRow, AnnotationVersionRow.id == VerdictRow.version_id)
-            .join(AnnotationRow, AnnotationRow.id == AnnotationVersionRow.annotation_id)
-            .join(TaskRow, TaskRow.id == AnnotationVersionRow.task_id)
-            .where(AnnotationRow.project_uid == project, *_is_current())
-            .order_by(AnnotationRow.label_studio_id, VerdictRow.position)
-        )
+        query = _of_current(select(VerdictRow, AnnotationRow.label_studio_id), project)
+        query = query.order_by(AnnotationRow.label_studio_id, VerdictRow.position)
         for row, annotation_id in self._session.execute(query.execution_options(yield_per=_BATCH)):
             yield _verdict(annotation_id, row)
+
+    def judged(self, project: str, model_version: str) -> Iterator[Judged]:
+        columns = select(VerdictRow, AnnotationRow.label_studio_id, TaskRow.label_studio_id, PredictionRegionRow)
+        query = (
+            _of_current(columns.add_columns(PredictionRow.fit_id), project)
+            .outerjoin(PredictionRegionRow, PredictionRegionRow.id == VerdictRow.emitted_region)
+            .outerjoin(PredictionRow, PredictionRow.id == PredictionRegionRow.prediction_id)
+            .where(VerdictRow.model_version == model_version)
+            .order_by(AnnotationRow.label_studio_id, VerdictRow.position)
+        )
+        found = self._session.execute(query.execution_options(yield_per=_BATCH))
+        for verdict, annotation_id, task_id, region, fit in found:
+            yield Judged(_verdict(annotation_id, verdict), task_id, region and emitted_region(region), fit)
+
+    def count_judged(self, project: str) -> Mapping[str, int]:
+        query = (
+            _of_current(select(VerdictRow.model_version, func.count()), project)
+            .outerjoin(PredictionRegionRow, PredictionRegionRow.id == VerdictRow.emitted_region)
+            .where(VerdictRow.emitted_region.is_not(None), func.coalesce(PredictionRegionRow.weight, 1.0) > 0)
+            .group_by(VerdictRow.model_version)
+        )
+        return {version: count for version, count in self._session.execute(query) if version is not None}
 
     def _task(self, project: str, task_id: int) -> TaskRow | None:
         return self._session.scalar(select(TaskRow).filter_by(project_uid=project, label_studio_id=task_id))
@@ -202,6 +221,16 @@ def _versions(project: str) -> _Rows:
         .join(TaskRow, TaskRow.id == AnnotationVersionRow.task_id)
         .join(ProjectRow, ProjectRow.uid == AnnotationRow.project_uid)
         .where(AnnotationRow.project_uid == project)
+    )
+
+
+def _of_current(columns: "Select[*_Columns]", project: str) -> "Select[*_Columns]":
+    """Columns about the verdicts on the newest versions of a project's annotations."""
+    return (
+        columns.join(AnnotationVersionRow, AnnotationVersionRow.id == VerdictRow.version_id)
+        .join(AnnotationRow, AnnotationRow.id == AnnotationVersionRow.annotation_id)
+        .join(TaskRow, TaskRow.id == AnnotationVersionRow.task_id)
+        .where(AnnotationRow.project_uid == project, *_is_current())
     )
 
 

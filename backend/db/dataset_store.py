@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, and_, select
 
 from backend.db.engine import snapshot
-from backend.db.rows import REGION_COLUMNS, annotation_of, region_of_columns
+from backend.db.rows import REGION_COLUMNS, annotation_of, emitted_region, region_of_columns
 from backend.db.tables import (
     AnnotationRegionRow,
     AnnotationRow,
@@ -27,8 +27,7 @@ from backend.db.tables import (
 from backend.domain.annotations import AnnotatedRegion
 from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel, Provenance
 from backend.domain.facts import ProjectState
-from backend.domain.geometry import Box
-from backend.domain.records import Look, Prediction, Proposal, Region
+from backend.domain.records import Look, Prediction, Region
 
 _PAGE = 500  # tasks
 
@@ -238,8 +237,7 @@ class _Page:
             PredictionRegionRow.prediction_id.in_([row.id for row in found]),
             PredictionRegionRow.position,
         ):
-            proposal = Proposal(Box(row.x1, row.y1, row.x2, row.y2), row.label, row.score, row.prompt)
-            regions[row.prediction_id].append(Region(row.id, proposal))
+            regions[row.prediction_id].append(emitted_region(row))
         for row in found:
             look = Look(row.image, row.reference, row.sha256)
             found_in = tuple(regions[row.id])

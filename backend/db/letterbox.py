@@ -30,8 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from backend.db.base import Moment
 from backend.db.engine import open_engine, snapshot, storage_error
-from backend.db.tables import Moment
 
 SUFFIX = "-letterbox"
 _LETTERS = Table(

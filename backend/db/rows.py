@@ -8,8 +8,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from backend.db.tables import AnnotationRegionRow, AnnotationVersionRow
+from backend.db.tables import AnnotationRegionRow, AnnotationVersionRow, PredictionRegionRow
 from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
+from backend.domain.geometry import Box
+from backend.domain.records import Proposal, Region
 
 _REGION = (
     "region_id",
@@ -73,6 +75,12 @@ def region_of_columns(columns: Sequence[Any]) -> AnnotatedRegion:
         prediction,
         score,
     )
+
+
+def emitted_region(row: PredictionRegionRow | Row[Any]) -> Region:
+    """Read one proposed region as it was shown, in pixels."""
+    proposal = Proposal(Box(row.x1, row.y1, row.x2, row.y2), row.label, row.score, row.prompt)
+    return Region(row.id, proposal, row.probability, row.weight)
 
 
 @lru_cache(maxsize=4096)

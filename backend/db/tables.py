@@ -4,57 +4,13 @@ Ids of Label Studio are unique within one of its installations only, so tasks an
 ``uid``. All moments are UTC.
 """
 
-from datetime import UTC, datetime
-from typing import ClassVar
+from datetime import datetime
 
-from sqlalchemy import (
-    BigInteger,
-    DateTime,
-    Dialect,
-    Double,
-    ForeignKey,
-    Index,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Moment(TypeDecorator[datetime]):
-    """A moment with its time zone, kept as UTC; SQLite forgets the zone, so it is put back."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Base(DeclarativeBase):
-    """Parent of the tables; constraints get the same names on every database, so that migrations can name them."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(column_0_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar = {float: Double, datetime: Moment, str: Text}
+from backend.db.base import Base as Base
+from backend.db.base import now
 
 
 class ProjectRow(Base):
@@ -198,7 +154,7 @@ class InboxRow(Base):
     __tablename__ = "inbox"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    received_at: Mapped[datetime] = mapped_column(default=_now)
+    received_at: Mapped[datetime] = mapped_column(default=now)
     action: Mapped[str] = mapped_column(String(64))
     project_id: Mapped[int | None] = mapped_column(BigInteger)
     payload: Mapped[str]
@@ -210,6 +166,7 @@ class PredictionRow(Base):
     """One prediction, also where it found nothing; at most one per task, model version and query.
 
     ``image``, ``reference`` and ``sha256`` tell which picture was looked at; None where an earlier release did not.
+    ``hidden`` are the proposals that people do not see, as a JSON list.
     """
 
     __tablename__ = "predictions"
@@ -226,7 +183,10 @@ class PredictionRow(Base):
     reference: Mapped[str | None]
     sha256: Mapped[str | None] = mapped_column(String(64))
     prompted: Mapped[bool] = mapped_column(default=False)
-    created_at: Mapped[datetime] = mapped_column(default=_now)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    hidden: Mapped[str]
+    fit_id: Mapped[str | None] = mapped_column(String(16))
+    order: Mapped[float | None]
     regions: Mapped[list["PredictionRegionRow"]] = relationship(
         order_by="PredictionRegionRow.position", cascade="all, delete-orphan", lazy="selectin"
     )
@@ -247,6 +207,8 @@ class PredictionRegionRow(Base):
     y1: Mapped[float]
     x2: Mapped[float]
     y2: Mapped[float]
+    probability: Mapped[float | None]
+    weight: Mapped[float]
 
 
 class ImportedImageRow(Base):
@@ -332,3 +294,16 @@ class TrainingJobRow(Base):
     data: Mapped[str | None] = mapped_column(deferred=True)
     version: Mapped[str | None]
     outcome: Mapped[str | None]
+
+
+class FitRow(Base):
+    """What verdicts taught about a model version's scores; the newest one holds. ``fitted`` is a JSON object."""
+
+    __tablename__ = "fits"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    project_uid: Mapped[str] = mapped_column(ForeignKey("projects.uid", ondelete="CASCADE"), index=True)
+    model_version: Mapped[str] = mapped_column(String(200))
+    judgements: Mapped[int]
+    fitted_at: Mapped[datetime]
+    fitted: Mapped[str]

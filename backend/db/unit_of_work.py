@@ -1,24 +1,30 @@
 """One transaction over the stores, on SQLAlchemy."""
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import astuple
 from datetime import datetime
 
-from sqlalchemy import Engine, or_, select
+from sqlalchemy import Engine, func, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from backend.db.corrections import SqlCorrections
 from backend.db.engine import for_reading, storage_error
+from backend.db.fits import SqlFits
 from backend.db.inbox import SqlInbox
 from backend.db.jobs import SqlTrainingJobs
 from backend.db.letterbox import Letterbox
 from backend.db.projects import SqlProjects
+from backend.db.rows import emitted_region
 from backend.db.tables import PredictionRegionRow, PredictionRow
 from backend.db.versions import SqlModelVersions
 from backend.domain.geometry import Box
 from backend.domain.records import Look, Prediction, Proposal, Region
-from backend.ports import Corrections, Inbox, Predictions, Projects
+from backend.ports import Corrections, Fits, Inbox, Predictions, Projects
 from backend.ports.learning import ModelVersions, TrainingJobs
+
+_BATCH = 500
 
 
 class SqlPredictions:
@@ -49,6 +55,9 @@ class SqlPredictions:
             reference=prediction.look.reference,
             sha256=prediction.look.sha256,
             prompted=prediction.look.prompted,
+            hidden=_proposals_json(prediction.hidden),
+            fit_id=prediction.fit,
+            order=prediction.order,
             regions=[_region_row(position, region) for position, region in enumerate(prediction.regions)],
         )
         try:
@@ -72,6 +81,20 @@ class SqlPredictions:
         )
         return [_record(row) for row in rows]
 
+    def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+        of_version = (
+            PredictionRow.project_id == project_id,
+            PredictionRow.model_version == model_version,
+            PredictionRow.prompted.is_(False),
+        )
+        rank = func.row_number().over(
+            partition_by=PredictionRow.task_id, order_by=(PredictionRow.created_at.desc(), PredictionRow.id.desc())
+        )
+        ranked = select(PredictionRow.id, rank.label("rank")).where(*of_version).subquery()
+        query = select(PredictionRow).join(ranked, ranked.c.id == PredictionRow.id).where(ranked.c.rank == 1)
+        for row in self._session.scalars(query.execution_options(yield_per=_BATCH)):
+            yield _record(row)
+
 
 class SqlUnitOfWork:
     """``ports.UnitOfWork``: the transaction lasts as long as the ``with`` block.
@@ -91,6 +114,7 @@ class SqlUnitOfWork:
     inbox: Inbox
     versions: ModelVersions
     jobs: TrainingJobs
+    fits: Fits
 
     def __init__(self, engine: Engine, letterbox: Letterbox | None = None, *, reads_only: bool = False) -> None:
         self._engine = for_reading(engine) if reads_only else engine
@@ -104,6 +128,7 @@ class SqlUnitOfWork:
         self.inbox = self._inbox = SqlInbox(self._session, self._letterbox)
         self.versions = SqlModelVersions(self._session)
         self.jobs = SqlTrainingJobs(self._session)
+        self.fits = SqlFits(self._session)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -130,13 +155,30 @@ def _region_row(position: int, region: Region) -> PredictionRegionRow:
         y1=box.y1,
         x2=box.x2,
         y2=box.y2,
+        probability=region.probability,
+        weight=region.weight,
     )
 
 
 def _record(row: PredictionRow) -> Prediction:
-    regions = tuple(
-        Region(item.id, Proposal(Box(item.x1, item.y1, item.x2, item.y2), item.label, item.score, item.prompt))
-        for item in row.regions
+    return Prediction(
+        task_id=row.task_id,
+        model_version=row.model_version,
+        width=row.width,
+        height=row.height,
+        regions=tuple(map(emitted_region, row.regions)),
+        id=row.id,
+        look=Look(row.image, row.reference, row.sha256, row.prompted),
+        hidden=_proposals(row.hidden),
+        fit=row.fit_id,
+        order=row.order,
     )
-    look = Look(row.image, row.reference, row.sha256, row.prompted)
-    return Prediction(row.task_id, row.model_version, row.width, row.height, regions, row.id, look)
+
+
+def _proposals_json(proposals: Sequence[Proposal]) -> str:
+    rows = [[*astuple(each.box), each.label, each.score, each.prompt] for each in proposals]
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+
+
+def _proposals(text: str) -> tuple[Proposal, ...]:
+    return tuple(Proposal(Box(*row[:4]), *row[4:]) for row in json.loads(text))

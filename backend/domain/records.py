@@ -69,10 +69,25 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One proposal as it was emitted, under the id that comes back in annotations."""
+    """One proposal as it was shown, under the id that comes back in annotations.
+
+    Attributes:
+        id: unique and stable.
+        proposal: with the model's own score.
+        probability: what people see as its score; None where that is the model's own.
+        weight: how many such proposals it stands for: above 1 where only some images show what a threshold hides, 0
+            where a person asked for it with a prompt, and may not have been shown all that was found.
+    """
 
     id: str
     proposal: Proposal
+    probability: float | None = None
+    weight: float = 1.0
+
+    @property
+    def score(self) -> float:
+        """What people see as its score."""
+        return self.proposal.score if self.probability is None else self.probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +109,16 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """All regions one model version proposed for one image, best score first; ``id`` is unique and stable."""
+    """All regions one model version proposed for one image.
+
+    Attributes:
+        width, height: of the upright image.
+        regions: what people see, best score first.
+        id: unique and stable.
+        hidden: what else was found: people do not see it, so that they cannot delete it.
+        fit: id of the fit that told what to show; None where there was none.
+        order: people see images of low order first, in ``[0, 1]``; None where nobody worked it out.
+    """
 
     task_id: int
     model_version: str
@@ -103,3 +127,11 @@ class Prediction:
     regions: tuple[Region, ...]
     id: str
     look: Look = Look()
+    hidden: tuple[Proposal, ...] = ()
+    fit: str | None = None
+    order: float | None = None
+
+    @property
+    def proposals(self) -> tuple[Proposal, ...]:
+        """Everything that was found, seen or not."""
+        return (*(region.proposal for region in self.regions), *self.hidden)

@@ -6,6 +6,8 @@ Verdicts are derived: `backend.domain.matching` makes the same ones of the same 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from backend.domain.records import Region
+
 
 class VerdictKind(StrEnum):
     """What a person did with one region.
@@ -68,3 +70,19 @@ class Verdict:
     score: float | None
     annotator: int | None
     lead_time: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict beside what it is about.
+
+    Attributes:
+        task_id: Label Studio's.
+        region: as it was shown; None if added, or proposed by nobody that we know.
+        fit: id of the fit that the region was shown by.
+    """
+
+    verdict: Verdict
+    task_id: int
+    region: Region | None
+    fit: str | None

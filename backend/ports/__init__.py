@@ -1,6 +1,6 @@
 """What the services need from the outside, as protocols; ``backend.bootstrap`` picks the implementations."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -9,9 +9,10 @@ from typing import Protocol
 from backend.domain.annotations import Annotation
 from backend.domain.dataset import AnnotatedImage, DatasetLabel, ImageFacts, ImageFile
 from backend.domain.facts import InboxCounts, InboxFailure, ProjectState, TaskLook, TaskState
+from backend.domain.fits import Fit
 from backend.domain.learning import ModelVersion
 from backend.domain.records import Label, Picture, Prediction, Proposal, Query
-from backend.domain.verdicts import Verdict
+from backend.domain.verdicts import Judged, Verdict
 from backend.ports.learning import ModelVersions, TrainingJobs
 
 
@@ -82,6 +83,10 @@ class Predictions(Protocol):
         self, project_id: int, task_id: int, until: datetime, named: Collection[str] = ()
     ) -> Sequence[Prediction]:
         """Return a task's predictions that were made until a moment (UTC), and those ``named`` by id; oldest first."""
+        ...
+
+    def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+        """Yield a version's newest prediction for each task, in no order, without those that a person prompted."""
         ...
 
 
@@ -181,6 +186,14 @@ class Corrections(Protocol):
 
     def current_verdicts(self, project: str) -> Iterator[Verdict]:
         """Yield the verdicts on what ``current`` yields, by annotation and position."""
+        ...
+
+    def judged(self, project: str, model_version: str) -> Iterator[Judged]:
+        """Yield the current verdicts on what a version proposed or missed, by annotation and position."""
+        ...
+
+    def count_judged(self, project: str) -> Mapping[str, int]:
+        """Count the current verdicts on proposed regions by model version, except on what prompts asked for."""
         ...
 
 
@@ -283,6 +296,18 @@ class ImportedImages(Protocol):
         ...
 
 
+class Fits(Protocol):
+    """What was fitted to verdicts; none is ever removed, so that what people saw can be told."""
+
+    def newest(self, project: str, model_version: str) -> Fit | None: ...
+
+    def find(self, fit: str) -> Fit | None: ...
+
+    def add(self, fit: Fit) -> None:
+        """Keep a fit; its project must be known."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """One transaction: nothing is kept unless ``commit`` is called."""
 
@@ -292,6 +317,7 @@ class UnitOfWork(Protocol):
     inbox: Inbox
     versions: ModelVersions
     jobs: TrainingJobs
+    fits: Fits
 
     def __enter__(self) -> "UnitOfWork": ...
 

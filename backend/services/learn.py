@@ -3,11 +3,12 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
 
+from backend.domain.fits import Fit
 from backend.domain.learning import (
     PRODUCTION,
     AliasMove,
@@ -28,6 +29,7 @@ from backend.domain.records import Label, Proposal, Query
 from backend.errors import ImageError, LeaseLostError, ModelError, TrainingError, UsageError
 from backend.ports import Detector, Images, Models, UnitOfWork
 from backend.ports.learning import Trainer, VersionFiles
+from backend.services.fitting import fit_from_review
 from backend.services.gathering import Gathering
 from backend.services.promotion import production_version
 from backend.services.training import Claim
@@ -102,7 +104,13 @@ class Learn:
             "job": claim.job.id,
             "metrics": {"images": _counts(data), "left_out": left_out, "gate": _ruling_to_json(ruling)},
         }
-        return self._publish(claim, mode, about, production, ruling)
+        tuned = [
+            (image, found)
+            for image, found in zip(contest.images, contest.candidate.proposals, strict=True)
+            if image.part is Part.TUNE
+        ]
+        fit = fit_from_review(claim.job.project, "", tuned, self._clock())
+        return self._publish(claim, about, production, ruling, fit)
 
     def _data(self, claim: Claim) -> tuple[FrozenData, Mapping[str, int]]:
         with self._parts.unit_of_work() as unit:
@@ -139,9 +147,9 @@ class Learn:
         return Contest(images, production, candidate, attempt)
 
     def _publish(
-        self, claim: Claim, mode: Mode, about: dict[str, Any], compared: ModelVersion | None, ruling: Ruling
+        self, claim: Claim, about: dict[str, Any], compared: ModelVersion | None, ruling: Ruling, fit: Fit
     ) -> bool:
-        """Make the version visible; its row, the alias and the job's end are one transaction."""
+        """Make the version visible; its row, fit and alias and the job's end are one transaction."""
         job, base, files = claim.job, self._parts.models.base, self._parts.files
         with self._parts.unit_of_work() as unit:
             name = next_version_name(base, [each.name for each in unit.versions.all(job.project)])
@@ -151,7 +159,7 @@ class Learn:
             name,
             about["parent"],
             base,
-            mode,
+            Mode(about["mode"]),
             about["fingerprint"],
             digests,
             about["metrics"],
@@ -164,6 +172,8 @@ class Learn:
             outcome = _outcome(name, ruling, promote=promote, stays=stays)
             _held(unit.jobs.finish(job, JobState.DONE, self._clock(), outcome, name), job)
             unit.versions.add(version)
+            if fit.judgements:
+                unit.fits.add(replace(fit, model_version=name))
             if promote:
                 why = (ruling.reason, ruling.numbers)
                 unit.versions.move(

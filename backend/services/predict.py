@@ -8,14 +8,16 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from threading import Lock
 from time import monotonic
 
-from backend.domain.records import Look, Picture, Prediction, Proposal, Query, Region
+from backend.domain.fits import Reading
+from backend.domain.records import Look, Picture, Prediction, Proposal, Query
 from backend.errors import BusyError, GlipLabelError, ModelError
 from backend.ports import Detector, Images, UnitOfWork
+from backend.services.ordering import order_of
 
 Outcome = Prediction | GlipLabelError
 
@@ -50,7 +52,7 @@ class _Work:
     ask: Ask
     detector: Detector
     version: str
-    threshold: float
+    reading: Reading = field(compare=False)  # the key tells them apart
     query_key: str
 
     @property
@@ -115,20 +117,21 @@ class Predict:
         detectors = {project: self._production(project) for project in projects}
         versions = {project: detector.version for project, detector in detectors.items()}
         with self._unit_of_work() as unit:
-            own = {project: unit.projects.score_threshold(project) for project in projects}
-        thresholds = {
-            project: self._limits.score_threshold if value is None else value for project, value in own.items()
-        }
-        return [
-            _Work(
-                ask,
-                detectors[ask.project],
-                versions[ask.project],
-                thresholds[ask.project],
-                _query_key(ask, thresholds[ask.project]),
-            )
-            for ask in asks
-        ]
+            readings = {project: self._reading(unit, project, versions[project]) for project in projects}
+
+        def work(ask: Ask) -> _Work:
+            reading = readings[ask.project]
+            if ask.look.prompted:  # scores of other words are other scores
+                reading = replace(reading, fit=None, theirs=True)
+            key = _query_key(ask, reading)
+            return _Work(ask, detectors[ask.project], versions[ask.project], reading, key)
+
+        return [work(ask) for ask in asks]
+
+    def _reading(self, unit: UnitOfWork, project: str, version: str) -> Reading:
+        theirs = unit.projects.score_threshold(project)
+        threshold = self._limits.score_threshold if theirs is None else theirs
+        return Reading(unit.fits.newest(project, version), threshold, theirs is not None)
 
     def _answer(self, own: Mapping[_Work, Future[Outcome]], deadline: float) -> None:
         missing = []
@@ -162,7 +165,7 @@ class Predict:
         """Batches of one project and one query; the next is being fetched while the caller works on this one."""
         alike: dict[tuple[str, Query, float], list[_Work]] = {}
         for work in works:
-            alike.setdefault((work.ask.project, work.ask.query, work.threshold), []).append(work)
+            alike.setdefault((work.ask.project, work.ask.query, work.reading.floor), []).append(work)
         size = self._limits.batch_size
         batches = [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
         coming: deque[list[Future[Picture]]] = deque()
@@ -184,7 +187,7 @@ class Predict:
         first = ready[0][0]
         try:
             found = first.detector.detect(
-                [picture for _, picture in ready], first.ask.query, score_threshold=first.threshold
+                [picture for _, picture in ready], first.ask.query, score_threshold=first.reading.floor
             )
         except GlipLabelError as error:
             yield from ((work, error) for work, _ in ready)
@@ -212,18 +215,32 @@ class Predict:
         )
 
 
-def _query_key(ask: Ask, threshold: float) -> str:
+def _query_key(ask: Ask, reading: Reading) -> str:
     """Digest of everything but task and version that a prediction depends on."""
     query = [asdict(label) for label in ask.query] if isinstance(ask.query, tuple) else asdict(ask.query)
-    asked = [ask.project, ask.reference, threshold, query, *(["prompted"] if ask.look.prompted else [])]
-    return sha256(json.dumps(asked).encode()).hexdigest()
+    fit = None if reading.fit is None else reading.fit.id
+    facts = [ask.project, ask.reference, ask.look.prompted, reading.threshold, reading.theirs, fit, query]
+    return sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _prediction(work: _Work, picture: Picture, proposals: Sequence[Proposal]) -> Prediction:
-    """Give the proposals ids that depend only on what was asked, so that asking twice gives the same ids."""
+    """Give what people see ids that depend only on what was asked, so that asking twice gives the same ids."""
     if not all(0.0 <= proposal.score <= 1.0 for proposal in proposals):  # also false for NaN
         raise ModelError(f"model {work.version} gave a score outside 0 to 1: its weights are damaged")
     identity = sha256("\0".join(map(str, work.key)).encode()).hexdigest()[:16]
-    regions = tuple(Region(f"{identity}-{index}", proposal) for index, proposal in enumerate(proposals))
-    look = replace(work.ask.look, sha256=picture.sha256)
-    return Prediction(work.ask.task_id, work.version, picture.width, picture.height, regions, identity, look)
+    regions, hidden = work.reading.read(proposals, picture, identity)
+    if work.ask.look.prompted:
+        regions = tuple(replace(region, weight=0.0) for region in regions)
+    fit = work.reading.fit
+    return Prediction(
+        task_id=work.ask.task_id,
+        model_version=work.version,
+        width=picture.width,
+        height=picture.height,
+        regions=regions,
+        id=identity,
+        look=replace(work.ask.look, sha256=picture.sha256),
+        hidden=hidden,
+        fit=None if fit is None else fit.id,
+        order=order_of(fit, work.ask.task_id, proposals),
+    )

@@ -107,16 +107,19 @@ def parse_setup(body: object) -> SetupRequest:
 
 
 def prediction_to_json(parts: Sequence[tuple[ImageTarget, Prediction]]) -> Json:
-    """Answer one task: the regions of all its images (at least one), by one model version, and their mean score.
+    """Answer one task: the regions of all its images (at least one), by one model version, and its score in ``[0, 1]``.
 
-    The task's score lies in ``[0, 1]`` and is 0 where nothing was found. Ordered by rising score ("Uncertainty
-    sampling"), people see first what the model found nothing in or is least sure of.
+    Ordered by rising score ("Uncertainty sampling"), people see first what they learn most from per second: the score
+    is the lowest order of the task's images. Where that was not worked out, it is the mean of the regions' scores, 0
+    where nothing was found, so that they see first what the model is least sure of.
     """
     regions = [
         region_to_json(region, prediction, target) for target, prediction in parts for region in prediction.regions
     ]
-    scores = [region.proposal.score for _, prediction in parts for region in prediction.regions]
-    return {"result": regions, "score": fmean(scores) if scores else 0.0, "model_version": parts[0][1].model_version}
+    scores = [region.score for _, prediction in parts for region in prediction.regions]
+    orders = [prediction.order for _, prediction in parts if prediction.order is not None]
+    score = min(orders) if orders else fmean(scores) if scores else 0.0
+    return {"result": regions, "score": score, "model_version": parts[0][1].model_version}
 
 
 def failure_to_json(task_id: int, error: GlipLabelError) -> Json:

@@ -44,7 +44,7 @@ def region_to_json(region: Region, prediction: Prediction, target: ImageTarget) 
         "original_height": prediction.height,
         "image_rotation": 0,
         "value": value,
-        "score": proposal.score,
+        "score": region.score,
         "meta": {
             "glip": {
                 "version": prediction.model_version,

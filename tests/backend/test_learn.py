@@ -120,6 +120,21 @@ def test_a_better_candidate_becomes_a_version_in_production_with_its_numbers(tmp
     assert (move.actor, move.reason, move.numbers) == ("gate", BETTER.reason, BETTER.numbers)
 
 
+def test_a_version_begins_with_a_fit_to_what_it_finds_in_images_that_it_did_not_learn_from(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run()
+    with house.database() as unit:
+        fit = unit.fits.newest(UID, "glip-nano-0001")
+    assert fit is not None
+    (found,) = [
+        found
+        for image, found in zip(house.contests[0].images, house.contests[0].candidate.proposals, strict=True)
+        if image.part is Part.TUNE
+    ]
+    assert fit.judgements == len(found) > 0
+    assert fit.project == UID
+
+
 def test_a_version_is_a_whole_folder_that_tells_where_it_came_from(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.run(seed=5)

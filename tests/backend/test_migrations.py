@@ -106,6 +106,16 @@ ADDED: dict[str, list[dict[str, Any]]] = {
     "training_jobs": [
         {"id": 1, "project_uid": "12", "request": "{}", "state": "queued", "requested_at": MOMENT, "attempts": 0}
     ],
+    "fits": [
+        {
+            "id": "f",
+            "project_uid": "12",
+            "model_version": "nano-1",
+            "judgements": 3,
+            "fitted_at": MOMENT,
+            "fitted": "{}",
+        }
+    ],
     "inbox": [{"id": 1, "received_at": MOMENT, "action": "TASKS_CREATED", "payload": "{}"}],
 }
 
@@ -158,9 +168,17 @@ def test_corrections_come_and_go_and_what_was_there_before_stays(engine: Engine)
         again = tables(connection)
 
     assert again == before
-    unknown = {**dict.fromkeys(("image", "reference", "sha256")), "prompted": False}
-    assert filled["predictions"] == [row | unknown for row in before["predictions"]]
-    assert filled["prediction_regions"] == before["prediction_regions"]
+    seen: dict[str, dict[str, Any]] = {
+        "predictions": {
+            **dict.fromkeys(("image", "reference", "sha256", "fit_id", "order")),
+            "prompted": False,
+            "hidden": "[]",
+        },
+        "prediction_regions": {"probability": None, "weight": 1.0},
+    }
+    assert {name: filled[name] for name in seen} == {
+        name: [{**row, **added} for row in before[name]] for name, added in seen.items()
+    }
     assert [tuple(row.values()) for row in filled["projects"]] == [
         ("12", None, 12, "", None, None),
         ("7.1795423412", 0.25, 7, "", None, None),

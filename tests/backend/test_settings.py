@@ -23,6 +23,7 @@ def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
             "GLIP_LABEL_BASIC_AUTH_USER": "me",
             "GLIP_LABEL_BASIC_AUTH_PASSWORD": "s3cret",
             "GLIP_LABEL_SCORE_THRESHOLD": "0.5",
+            "GLIP_LABEL_CORRECT_EDGES": "1",
             "GLIP_LABEL_MODEL": "",
             "PORT": "1",
         }
@@ -32,6 +33,7 @@ def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
     assert settings.image_hosts == {"minio:9000", "cdn.example.org"}
     assert settings.basic_auth == ("me", "s3cret")
     assert settings.score_threshold == 0.5
+    assert settings.correct_edges
 
 
 def test_secrets_are_not_shown() -> None:
@@ -51,6 +53,7 @@ def test_secrets_are_not_shown() -> None:
         ("BASIC_AUTH_USER", "me"),
         ("WEBHOOK_SECRET", "two words"),
         ("SYNC_MINUTES", "-1"),
+        ("CORRECT_EDGES", "yes"),
         ("WEBHOOK_SECRET", "line\n"),
     ],
 )

@@ -17,6 +17,7 @@ from backend.services.corrections import apply_fact
 from backend.services.stats import project_stats
 from tests.facts import PROJECT, annotated, deleted, make_annotation, make_region, task_deleted
 from tests.fakes import FakeDatabase
+from tests.reviews import make_prediction, predict_all, submit
 
 UnitsOfWork = Callable[[], UnitOfWork]
 
@@ -35,7 +36,7 @@ def tell(unit_of_work: UnitsOfWork, *facts: Fact) -> None:
 
 
 def counts(unit_of_work: UnitsOfWork, project: str = "7") -> list[tuple[str | None, int, int]]:
-    return [(row.label, row.accepted, row.added) for row in project_stats(unit_of_work, project).rows]
+    return [(row.label, row.accepted, row.added) for row in project_stats(unit_of_work, project).acceptance.rows]
 
 
 def check_only_what_stands_is_counted(unit_of_work: UnitsOfWork) -> None:
@@ -68,13 +69,34 @@ def test_the_figures_are_of_one_project_and_keep_their_precision(sql_unit_of_wor
     moved = make_annotation(1, 1e9, make_region("p1-0", "cat", x=11.0))
     elsewhere = replace(annotated(replace(make_annotation(1, 0, make_region("z", "dog")), project_id=8)), project=other)
     tell(sql_unit_of_work, annotated(moved), elsewhere)
-    (row,) = project_stats(sql_unit_of_work, "7").rows
+    (row,) = project_stats(sql_unit_of_work, "7").acceptance.rows
     assert (row.label, row.model_version, row.moved) == ("cat", "glip-1", 1)
     assert row.median_offsets is not None
     assert row.median_offsets.left == pytest.approx(6.4, abs=1e-12)
     assert row.median_iou == pytest.approx(1856 / 1984)
     assert row.median_seconds == 2.5
     assert counts(sql_unit_of_work, "other") == [("dog", 0, 1)]
+
+
+def check_seconds_are_saved(unit_of_work: UnitsOfWork) -> None:
+    """Twelve tasks with three right boxes each take 4 s, where drawing takes 7 s for each box."""
+    boxes = [Box(10.0 * x, 10, 10.0 * x + 8, 30) for x in (1, 2, 3)]
+    predictions = [make_prediction(task, [Proposal(box, "cat", 0.9, "cat") for box in boxes]) for task in range(12)]
+    predict_all(unit_of_work, predictions)
+    for prediction in predictions:
+        submit(unit_of_work, prediction, dict(enumerate(boxes)), lead_time=4.0)
+    work = project_stats(unit_of_work, "cats").work
+    assert (work.annotations, work.untimed, work.seconds) == (12, 0, 48.0)
+    saved = work.savings["7 s per box"]
+    assert 0.7 < saved.low <= saved.share <= saved.high < 0.9
+
+
+def test_the_seconds_saved_are_measured_from_verdicts_and_lead_times() -> None:
+    check_seconds_are_saved(FakeDatabase())
+
+
+def test_real_databases_tell_the_same_seconds(sql_unit_of_work: UnitsOfWork) -> None:
+    check_seconds_are_saved(sql_unit_of_work)
 
 
 def test_a_project_that_is_not_known_is_refused_by_name() -> None:

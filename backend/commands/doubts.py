@@ -1,0 +1,47 @@
+"""``glip-label doubts``: annotations that are likely wrong."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from backend.services.doubts import ProjectDoubt
+
+
+@click.command(short_help="Annotations that are likely wrong, with reasons.")
+@click.option("--project", required=True, help="Name or id of the Label Studio project.")
+@click.option(
+    "--least", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Lowest probability of an error."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(project: str, least: float, as_json: bool) -> None:
+    """List likely errors in a project's annotations, the likeliest first, with task, region and reason.
+
+    Each annotation is held against the newest prediction from before it. Probabilities are as good as the scores: they
+    are honest once enough verdicts have come.
+
+    \b
+    Example:
+      glip-label doubts --project 7 --least 0.8
+    """
+    from backend.bootstrap import open_database
+    from backend.services.doubts import project_doubts
+    from backend.settings import Settings
+
+    found = project_doubts(open_database(Settings.from_env(), reads_only=True), project, least)
+    if as_json:
+        click.echo(json.dumps([_to_json(each) for each in found], ensure_ascii=False, indent=1))
+        return
+    for each in found:
+        region = f"region {each.region}" if each.region else "no region"
+        doubt = each.doubt
+        click.echo(f"task {each.task}  {region}  {doubt.kind.value}  {doubt.probability:.0%}  {doubt.reason}")
+    if not found:
+        click.echo(f"no annotation is wrong with a probability of {least:g} or more, as far as its prediction tells")
+
+
+def _to_json(found: "ProjectDoubt") -> dict[str, object]:
+    about = {key: value for key, value in asdict(found).items() if key != "doubt"}
+    return about | {key: value for key, value in asdict(found.doubt).items() if key not in ("image", "region")}

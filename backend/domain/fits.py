@@ -1,0 +1,119 @@
+"""How a project reads a model version's scores: what people see of its proposals, and which images they see first."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from hashlib import sha256
+
+from backend.domain.calibration import Calibration
+from backend.domain.edges import EdgeCorrection
+from backend.domain.records import Picture, Proposal, Region
+from backend.domain.review import EXPLORED_SHARE, FLOOR, ShowThresholds, is_explored
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a project's verdicts taught about one model version's scores; immutable, the newest one holds.
+
+    Attributes:
+        project: Label Studio's ``ID.CREATED``.
+        model_version: whose scores.
+        calibration: from scores to what people see as scores.
+        thresholds: on the model's own scores.
+        judgements: how many it rests on.
+        fitted_at: UTC.
+        edges: how people always move the boxes; nothing unless that is switched on.
+        ordering: urgencies of the project's images, rising; empty where their order does not pay: chance decides.
+    """
+
+    project: str
+    model_version: str
+    calibration: Calibration
+    thresholds: ShowThresholds
+    judgements: int
+    fitted_at: datetime
+    edges: EdgeCorrection = field(default_factory=EdgeCorrection)
+    ordering: tuple[float, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Digest of everything that it says."""
+        facts = [self.project, self.model_version, self.judgements, self.fitted_at.isoformat(), self.to_json()]
+        return sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Write what was fitted as JSON."""
+        fitted = {name: getattr(self, name).to_json() for name in ("calibration", "thresholds", "edges")}
+        return json.dumps({**fitted, "ordering": self.ordering}, ensure_ascii=False, separators=(",", ":"))
+
+    def with_json(self, text: str) -> "Fit":
+        """Put what ``to_json`` wrote in place of what was fitted."""
+        fields = json.loads(text)
+        return replace(
+            self,
+            calibration=Calibration.from_json(fields["calibration"]),
+            thresholds=ShowThresholds.from_json(fields["thresholds"]),
+            edges=EdgeCorrection.from_json(fields["edges"]),
+            ordering=tuple(fields["ordering"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What people see of one model version's proposals in one project.
+
+    Attributes:
+        fit: None before anything was fitted: scores are shown as they are.
+        threshold: lowest score of a shown box, on the scale that people see; where a fit says which boxes are shown,
+            it counts only if it is ``theirs``.
+        theirs: a person chose the threshold. Then nothing below it is ever shown, not even to explore.
+    """
+
+    fit: Fit | None
+    threshold: float
+    theirs: bool
+
+    @property
+    def floor(self) -> float:
+        """The model's own score from which on proposals are needed."""
+        return min(FLOOR, self.threshold)
+
+    def read(
+        self, proposals: Sequence[Proposal], picture: Picture, identity: str
+    ) -> tuple[tuple[Region, ...], tuple[Proposal, ...]]:
+        """Part what a model found in a picture into what people see, best first, and what they do not.
+
+        On explored images they see everything from ``FLOOR`` on. What only these show stands for all that the others
+        hide, and is weighted so.
+
+        Args:
+            identity: of the prediction; the regions' ids begin with it.
+        """
+        if self.fit is not None:
+            edges = self.fit.edges
+            proposals = [edges.corrected(each, picture.width, picture.height) for each in proposals]
+        explored = not self.theirs and is_explored(picture.sha256)
+        seen = [(self._seen(each), self._shows(each), each) for each in proposals]
+        shown = [
+            (score, 1.0 if shows else 1 / EXPLORED_SHARE, each)
+            for score, shows, each in seen
+            if shows or (explored and each.score >= FLOOR)
+        ]
+        shown.sort(key=lambda entry: -entry[0])
+        regions = tuple(
+            Region(f"{identity}-{index}", each, None if self.fit is None else score, weight)
+            for index, (score, weight, each) in enumerate(shown)
+        )
+        kept = {id(each) for _, _, each in shown}
+        return regions, tuple(each for each in proposals if id(each) not in kept)
+
+    def _seen(self, proposal: Proposal) -> float:
+        if self.fit is None:
+            return proposal.score
+        return self.fit.calibration.probability(proposal.label, proposal.score)
+
+    def _shows(self, proposal: Proposal) -> bool:
+        if self.fit is None or self.theirs:
+            return self._seen(proposal) >= self.threshold
+        return self.fit.thresholds.shows(proposal)

@@ -1,0 +1,103 @@
+"""Which of a project's annotations are likely wrong, and why."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from backend.analysis.label_errors import Doubt, doubts
+from backend.domain.annotations import Annotation
+from backend.domain.calibration import PLAIN
+from backend.domain.geometry import visible_bounds
+from backend.domain.learning import LabelledBox, ReviewedImage
+from backend.domain.records import Prediction
+from backend.ports import UnitOfWork
+from backend.services.corrections import known_predictions
+from backend.services.projects import find_project
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectDoubt:
+    """A doubt beside what it is about.
+
+    Attributes:
+        task, annotation: Label Studio's ids.
+        region: Label Studio's id of the doubted region; None where one is missing.
+        width, height: of the picture, in whose pixels the doubt's boxes are.
+        model_version: whose proposals disagree.
+    """
+
+    task: int
+    annotation: int
+    region: str | None
+    width: int
+    height: int
+    model_version: str
+    doubt: Doubt
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    annotation: Annotation
+    prediction: Prediction
+    image: ReviewedImage
+    regions: tuple[str, ...]
+
+
+def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: float) -> list[ProjectDoubt]:
+    """Hold each current annotation against the newest prediction from before it, whose model cannot know it.
+
+    Skipped annotations are left out, and pictures without a prediction.
+
+    Args:
+        project: its title or Label Studio's id.
+        least: probability of an error from which on it is listed.
+
+    Returns:
+        The likeliest errors first.
+
+    Raises:
+        UsageError: no project is called so, or several are.
+        StorageError: the database cannot be read.
+    """
+    cases: defaultdict[str, list[_Case]] = defaultdict(list)
+    with unit_of_work() as unit:
+        uid = find_project(unit.projects.all(), project).uid
+        for annotation in list(unit.corrections.current(uid)):
+            for case in _cases(annotation, known_predictions(unit, annotation)):
+                cases[case.prediction.model_version].append(case)
+        fits = {version: unit.fits.newest(uid, version) for version in cases}
+    found = []
+    for version, own in cases.items():
+        fit = fits[version]
+        calibration = PLAIN if fit is None else fit.calibration
+        by_name = {case.image.sha256: case for case in own}
+        proposals = [case.prediction.proposals for case in own]
+        for doubt in doubts([case.image for case in own], proposals, calibration, least):
+            found.append(_beside(by_name[doubt.image], doubt))
+    return sorted(found, key=lambda each: -each.doubt.probability)
+
+
+def _cases(annotation: Annotation, predictions: Iterable[Prediction]) -> Iterator[_Case]:
+    """Take the newest prediction of each picture; an earlier release did not keep which one it was of."""
+    newest = {each.look.image: each for each in predictions if not each.look.prompted}
+    if annotation.cancelled:
+        return
+    for picture, prediction in newest.items():
+        width, height = prediction.width, prediction.height
+        regions = [each for each in annotation.regions if each.labels and picture in (None, each.image)]
+        boxes = [LabelledBox(visible_bounds(each.value, width, height), each.labels[0]) for each in regions]
+        # A task may have several annotations, each with its doubts.
+        image = ReviewedImage(f"{annotation.id} {picture}", width, height, boxes=tuple(boxes))
+        yield _Case(annotation, prediction, image, tuple(each.id for each in regions))
+
+
+def _beside(case: _Case, doubt: Doubt) -> ProjectDoubt:
+    return ProjectDoubt(
+        task=case.annotation.task_id,
+        annotation=case.annotation.id,
+        region=None if doubt.region is None else case.regions[doubt.region],
+        width=case.prediction.width,
+        height=case.prediction.height,
+        model_version=case.prediction.model_version,
+        doubt=doubt,
+    )

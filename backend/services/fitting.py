@@ -1,0 +1,153 @@
+"""Learns from verdicts how to read a model version's scores: what they are worth, what to show, what to show first."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from backend.analysis.acquisition import choosing_pays
+from backend.analysis.calibration import fit_calibration
+from backend.analysis.edge_correction import EdgeMove, fit_edges
+from backend.analysis.simulated_annotator import IDEAL, Annotator
+from backend.analysis.thresholds import fit_thresholds
+from backend.domain.edges import EdgeCorrection, EdgeShift
+from backend.domain.facts import ProjectState
+from backend.domain.fits import Fit
+from backend.domain.geometry import Box
+from backend.domain.learning import ReviewedImage
+from backend.domain.records import Proposal
+from backend.domain.review import LABEL_STUDIO, Judgement, judgement_of
+from backend.domain.verdicts import EdgeOffsets, Judged, VerdictKind
+from backend.ports import UnitOfWork
+from backend.services.ordering import rounds_of, urgency
+
+log = logging.getLogger("glip_label.fitting")
+
+LEAST = 30  # verdicts; with fewer, scores are left as they are
+_GROWTH = 1.2  # by how much verdicts must outnumber those of the last fit
+_QUANTILES = 100
+
+Proposals = Sequence[Proposal]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """Fits each project's versions anew when enough verdicts came; ``edges`` also learns how people move boxes."""
+
+    unit_of_work: Callable[[], UnitOfWork]
+    edges: bool = False
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def __call__(self) -> list[Fit]:
+        """Fit what is due.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        with self.unit_of_work() as unit:
+            due = [
+                (project, version)
+                for project in unit.projects.all()
+                for version, count in unit.corrections.count_judged(project.uid).items()
+                if count >= _needed(unit.fits.newest(project.uid, version))
+            ]
+        return [self.fit(project, version) for project, version in due]
+
+    def fit(self, project: ProjectState, version: str) -> Fit:
+        """Fit one version to all current verdicts on its proposals, and keep the fit."""
+        with self.unit_of_work() as unit:
+            judged = list(unit.corrections.judged(project.uid, version))
+            moves = _moves(unit, judged) if self.edges else []
+            images = [prediction.proposals for prediction in unit.predictions.newest(project.id, version)]
+        fit = _fit(project.uid, version, judgements_of(judged), images, self.clock())
+        pays = choosing_pays(rounds_of(project.uid, judged))
+        fit = replace(fit, edges=fit_edges(moves), ordering=fit.ordering if pays else ())
+        with self.unit_of_work() as unit:
+            unit.fits.add(fit)
+            unit.commit()
+        log.info("fitted project=%d version=%s judgements=%d", project.id, version, fit.judgements)
+        return fit
+
+
+def fit_from_review(
+    project: str, version: str, reviewed: Sequence[tuple[ReviewedImage, Proposals]], fitted_at: datetime
+) -> Fit:
+    """Fit a version that nobody was shown yet to images that were reviewed, as if they were reviewed again.
+
+    Args:
+        reviewed: images that it was not trained on, with all that it finds in them from ``FLOOR`` on.
+    """
+    labels = {each.label for image, _ in reviewed for each in image.boxes}
+    annotator = Annotator(tuple(sorted(labels)), LABEL_STUDIO, IDEAL)
+    judgements = [
+        judgement
+        for image, found in reviewed
+        for judgement in annotator.review(image.sha256, image.boxes, found).judgements
+    ]
+    return _fit(project, version, judgements, [found for _, found in reviewed], fitted_at)
+
+
+def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:
+    """Turn verdicts on proposed regions into judgements; what was shown to explore stands for all that was not.
+
+    What a person asked for with a prompt says nothing about what is proposed to everybody, and is left out.
+    """
+    found = []
+    for each in judged:
+        weight = 1.0 if each.region is None else each.region.weight
+        judgement = judgement_of(each.verdict, weight)
+        if judgement is not None and weight > 0:
+            found.append(replace(judgement, image=str(each.task_id)))
+    return found
+
+
+def _needed(newest: Fit | None) -> float:
+    return LEAST if newest is None else max(LEAST, _GROWTH * newest.judgements)
+
+
+def _fit(
+    project: str,
+    version: str,
+    judgements: Sequence[Judgement],
+    images: Sequence[Proposals],
+    fitted_at: datetime,
+) -> Fit:
+    calibration = fit_calibration(judgements)
+    thresholds = fit_thresholds(judgements, LABEL_STUDIO)
+    urgencies = sorted(urgency(found, calibration, thresholds) for found in images)
+    step = max(1, len(urgencies) // _QUANTILES)
+    ordering = tuple(urgencies[step - 1 :: step])
+    return Fit(project, version, calibration, thresholds, len(judgements), fitted_at, ordering=ordering)
+
+
+def _moves(unit: UnitOfWork, judged: Iterable[Judged]) -> list[EdgeMove]:
+    """Tell how people moved the boxes that the model itself proposed, also where these were shown corrected."""
+    corrections: dict[str | None, EdgeCorrection] = {None: EdgeCorrection()}
+    moves = []
+    for each in judged:
+        if each.fit not in corrections:
+            found = unit.fits.find(each.fit or "")
+            corrections[each.fit] = EdgeCorrection() if found is None else found.edges
+        kept = each.verdict.kind in (VerdictKind.ACCEPTED, VerdictKind.MOVED)
+        if kept and each.region is not None and each.verdict.offsets is not None:
+            proposal = each.region.proposal
+            shift = corrections[each.fit].labels.get(proposal.label, EdgeShift())
+            moves.append(_own_move(proposal, shift, each.verdict.offsets))
+    return moves
+
+
+def _own_move(shown: Proposal, shift: EdgeShift, offsets: EdgeOffsets) -> EdgeMove:
+    box = shown.box
+    width, height = box.width / (1 + shift.right - shift.left), box.height / (1 + shift.bottom - shift.top)
+    left, top = box.x1 - shift.left * width, box.y1 - shift.top * height
+    own = Box(left, top, left + width, top + height)
+    return EdgeMove(
+        shown.label,
+        own,
+        EdgeOffsets(
+            offsets.left + box.x1 - own.x1,
+            offsets.top + box.y1 - own.y1,
+            offsets.right + box.x2 - own.x2,
+            offsets.bottom + box.y2 - own.y2,
+        ),
+    )

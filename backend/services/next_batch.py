@@ -1,0 +1,93 @@
+"""Which tasks people should do next."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from backend.analysis.acquisition import (
+    RANDOM_SHARE,
+    Acquisition,
+    Candidate,
+    choose_batch,
+    label_weights,
+)
+from backend.analysis.expected_seconds import fit_expectation
+from backend.domain.calibration import PLAIN
+from backend.domain.facts import ProjectState
+from backend.domain.review import LABEL_STUDIO, ShowThresholds
+from backend.ports import UnitOfWork
+from backend.services.fitting import judgements_of
+from backend.services.ordering import chance, is_random
+
+_EVERY = round(1 / RANDOM_SHARE)
+
+
+@dataclass(frozen=True, slots=True)
+class NextBatch:
+    """Tasks that nobody reviewed yet.
+
+    Attributes:
+        tasks: Label Studio's ids, in the order in which they are best done.
+        drawn: those among them that chance chose.
+        waiting: how many tasks nobody reviewed yet.
+        unpredicted: how many of these the version in production was not asked about: only chance chooses them.
+    """
+
+    tasks: tuple[int, ...]
+    drawn: frozenset[int]
+    waiting: int
+    unpredicted: int
+
+
+def next_batch(
+    unit_of_work: Callable[[], UnitOfWork], project: ProjectState, version: str, size: int, threshold: float
+) -> NextBatch:
+    """Choose the tasks from which a model learns most per second of a person, unlike each other; every fifth by chance.
+
+    Chance chooses all of them where the last fit found that the order does not pay.
+
+    Args:
+        version: whose predictions count, most often that in production.
+        threshold: lowest score of shown boxes where nothing was fitted yet.
+
+    Raises:
+        StorageError: the database cannot be read.
+    """
+    with unit_of_work() as unit:
+        reviewed = {annotation.task_id for annotation in unit.corrections.current(project.uid)}
+        waiting = unit.corrections.live_tasks(project.uid) - reviewed
+        fit = unit.fits.newest(project.uid, version)
+        judgements = judgements_of(unit.corrections.judged(project.uid, version))
+        predicted = {
+            each.task_id: Candidate(str(each.task_id), each.proposals)
+            for each in unit.predictions.newest(project.id, version)
+        }
+    calibration = PLAIN if fit is None else fit.calibration
+    acquisition = Acquisition(
+        fit_expectation(judgements, calibration, added_per_image=0.0),
+        ShowThresholds(threshold) if fit is None else fit.thresholds,
+        LABEL_STUDIO,
+        label_weights(judgements, calibration),
+        random_share=0.0,
+    )
+    pays = fit is None or bool(fit.ordering)
+    candidates = [each for task, each in predicted.items() if task in waiting and not is_random(project.uid, task)]
+    known = [each for task, each in predicted.items() if task in reviewed]
+    batch = choose_batch(candidates if pays else [], size, acquisition, known)
+    by_chance = sorted(waiting, key=lambda task: chance(project.uid, task))
+    picked = _mixed(map(int, batch.chosen), by_chance, size)
+    drawn = frozenset(task for task, is_drawn in picked.items() if is_drawn)
+    return NextBatch(tuple(picked), drawn, len(waiting), len(waiting - predicted.keys()))
+
+
+def _mixed(urgent: Iterable[int], by_chance: Iterable[int], size: int) -> dict[int, bool]:
+    """Take every fifth task by chance and the others by urgency, as long as there are such; True: by chance."""
+    picked: dict[int, bool] = {}
+    sources = iter(urgent), iter(by_chance)
+    for place in range(size):
+        turn = place % _EVERY == _EVERY - 1
+        for drawn in (turn, not turn):
+            task = next((task for task in sources[drawn] if task not in picked), None)
+            if task is not None:
+                picked[task] = drawn
+                break
+    return picked

@@ -1,0 +1,130 @@
+"""Likely label errors, with the task and the region that they are about."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from backend.analysis.label_errors import DoubtKind
+from backend.bootstrap import open_database
+from backend.cli import run
+from backend.db.schema import upgrade
+from backend.db.unit_of_work import SqlUnitOfWork
+from backend.domain.calibration import Calibration, PlattCurve
+from backend.domain.geometry import Box
+from backend.domain.records import Look, Proposal, Region
+from backend.errors import UsageError
+from backend.ports import UnitOfWork
+from backend.services.corrections import apply_fact
+from backend.services.doubts import ProjectDoubt, project_doubts
+from backend.settings import Settings
+from tests.backend.test_ordering import make_fit
+from tests.facts import annotated, make_annotation
+from tests.fakes import FakeDatabase
+from tests.regions import CAT, DOG, final
+from tests.reviews import VERSION, make_prediction, predict_all, submit
+
+Database = Callable[[], UnitOfWork]
+SURE, HIDDEN = Proposal(CAT, "cat", 0.95, "cat"), Proposal(DOG, "dog", 0.9, "dog")
+
+
+def review(database: Database) -> None:
+    """Ten tasks show a cat and hide a dog, which people draw; on task 3 they forgot it, on task 5 they named it cat."""
+    predictions = [replace(make_prediction(task, [SURE]), hidden=(HIDDEN,)) for task in range(10)]
+    predict_all(database, predictions)
+    for prediction in predictions:
+        drawn = {3: [], 5: [(DOG, "cat")]}.get(prediction.task_id, [(DOG, "dog")])
+        submit(database, prediction, {0: CAT}, drawn)
+
+
+def brief(found: list[ProjectDoubt]) -> list[tuple[int, str, str | None]]:
+    return sorted((each.task, each.doubt.kind.value, each.region) for each in found)
+
+
+ERRORS = [(3, "missing", None), (5, "label", "new0")]
+
+
+def test_what_was_forgotten_or_misnamed_is_listed_with_its_task_and_region() -> None:
+    database = FakeDatabase()
+    review(database)
+    found = project_doubts(database, "cats", 0.5)
+    assert brief(found) == ERRORS
+    missing = next(each for each in found if each.region is None)
+    assert (missing.annotation, missing.width, missing.height, missing.model_version) == (3, 200, 100, VERSION)
+    assert missing.doubt.box == DOG
+    assert "dog with 90%" in missing.doubt.reason
+
+
+def test_real_databases_list_the_same(engine: Engine) -> None:
+    upgrade(engine)
+    review(lambda: SqlUnitOfWork(engine))
+    assert brief(project_doubts(lambda: SqlUnitOfWork(engine), "7", 0.5)) == ERRORS
+
+
+def test_probabilities_are_those_of_the_versions_fit() -> None:
+    database = FakeDatabase()
+    review(database)
+    with database() as unit:
+        unit.fits.add(replace(make_fit(), model_version=VERSION, calibration=Calibration(PlattCurve(1.0, -3.0))))
+        unit.commit()
+    assert project_doubts(database, "cats", 0.5) == []
+
+
+def test_each_picture_of_a_task_is_held_against_its_own_prediction() -> None:
+    database = FakeDatabase()
+    left, right = (
+        replace(make_prediction(1, [SURE]), id=name, regions=(Region(f"{name}-0", SURE),), look=Look(name))
+        for name in ("left", "right")
+    )
+    predict_all(database, [left])
+    with database() as unit:
+        unit.predictions.add(7, "other", right)
+        regions = [
+            final("left-0", CAT, image="left"),
+            final("right-0", CAT, image="right"),
+            final("x", DOG, image="left"),
+        ]
+        apply_fact(unit, annotated(make_annotation(1, 4e9, *regions)))
+        unit.commit()
+    found = project_doubts(database, "7", 0.0)
+    assert [(each.region, each.doubt.kind) for each in found if each.doubt.probability > 0] == [
+        ("x", DoubtKind.SPURIOUS)
+    ]
+
+
+def test_what_has_no_prediction_or_was_skipped_is_left_out() -> None:
+    database = FakeDatabase()
+    review(database)
+    submit(database, make_prediction(11, []), {}, [(Box(0, 0, 5, 5), "cat")])
+    with database() as unit:
+        apply_fact(unit, annotated(make_annotation(3, 5e9, task_id=3, cancelled=True)))
+        unit.commit()
+    assert brief(project_doubts(database, "7", 0.5)) == ERRORS[1:]
+
+
+def test_a_project_that_is_not_known_is_refused() -> None:
+    with pytest.raises(UsageError, match="'street'"):
+        project_doubts(FakeDatabase(), "street", 0.5)
+
+
+def test_the_command_prints_lines_or_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
+    monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
+    review(open_database(Settings.from_env()))
+    assert run(["doubts", "--project", "7"]) == 0
+    lines = sorted(capsys.readouterr().out.splitlines())
+    assert lines[0].startswith("task 3  no region  missing  90%  no box here")
+    assert lines[1].startswith("task 5  region new0  label")
+    assert run(["doubts", "--project", "7", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert sorted((row["task"], row["kind"], row["suggestion"]["label"]) for row in rows) == [
+        (3, "missing", "dog"),
+        (5, "label", "dog"),
+    ]
+    assert run(["doubts", "--project", "7", "--least", "1"]) == 0
+    assert "no annotation is wrong" in capsys.readouterr().out

@@ -1,0 +1,151 @@
+"""Fits to verdicts: when they are made, and what they say."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine
+
+from backend.db.schema import upgrade
+from backend.db.unit_of_work import SqlUnitOfWork
+from backend.domain.edges import EdgeCorrection, EdgeShift
+from backend.domain.fits import Fit, Reading
+from backend.domain.geometry import Box
+from backend.domain.learning import LabelledBox, ReviewedImage
+from backend.domain.records import Picture, Proposal
+from backend.services.fitting import LEAST, Fitting, fit_from_review
+from tests.facts import UID
+from tests.fakes import FakeDatabase
+from tests.regions import CAT, DOG
+from tests.reviews import VERSION, make_prediction, predict_all, submit
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+SURE, UNSURE = Proposal(CAT, "cat", 0.9, "cat"), Proposal(DOG, "dog", 0.4, "dog")
+
+
+def fitting(database: FakeDatabase, *, edges: bool = False) -> Fitting:
+    return Fitting(database, edges, lambda: NOW)
+
+
+def newest(database: FakeDatabase) -> Fit:
+    with database() as unit:
+        fit = unit.fits.newest(UID, VERSION)
+    assert fit is not None
+    return fit
+
+
+def review(database: FakeDatabase, tasks: range, right: int) -> None:
+    """Each task shows a sure cat and an unsure dog; the cat is right in ``right`` of 10 tasks, the dog never."""
+    predictions = [make_prediction(task, [SURE, UNSURE]) for task in tasks]
+    predict_all(database, predictions)
+    for prediction in predictions:
+        submit(database, prediction, {0: CAT} if prediction.task_id % 10 < right else {})
+
+
+def test_before_thirty_verdicts_nothing_is_fitted() -> None:
+    database = FakeDatabase()
+    review(database, range(LEAST // 2 - 1), right=5)
+    assert fitting(database)() == []
+    review(database, range(LEAST // 2 - 1, LEAST // 2), right=5)
+    assert [fit.judgements for fit in fitting(database)()] == [LEAST]
+
+
+def test_a_version_is_fitted_again_only_when_verdicts_grew_by_a_fifth() -> None:
+    database = FakeDatabase()
+    review(database, range(20), right=5)
+    assert len(fitting(database)()) == 1
+    review(database, range(20, 23), right=5)
+    assert fitting(database)() == []
+    review(database, range(23, 24), right=5)
+    assert [fit.judgements for fit in fitting(database)()] == [48]
+
+
+def test_scores_become_honest_and_a_label_that_is_always_wrong_is_not_shown_any_more() -> None:
+    database = FakeDatabase()
+    review(database, range(100), right=5)
+    fitting(database)()
+    fit = newest(database)
+    assert fit.calibration.probability("cat", 0.9) == pytest.approx(0.5, abs=0.08)
+    assert fit.calibration.probability("dog", 0.4) < 0.1
+    picture = Picture(200, 100, b"", "0" * 64, "a.png")
+    regions, hidden = Reading(fit, 0.3, theirs=False).read([SURE, UNSURE], picture, "p")
+    assert [region.proposal for region in regions] == [SURE]
+    assert hidden == (UNSURE,)
+
+
+def wide(box: Box) -> Box:
+    return Box(box.x1 - 0.1 * box.width, box.y1, box.x2, box.y2)
+
+
+def test_edges_that_people_always_move_are_learnt_only_if_asked_for() -> None:
+    database = FakeDatabase()
+    predictions = [make_prediction(task, [SURE]) for task in range(40)]
+    predict_all(database, predictions)
+    for prediction in predictions:
+        submit(database, prediction, {0: wide(CAT)})
+    with database() as unit:
+        (project,) = unit.projects.all()
+    plain, moved = (fitting(database, edges=edges).fit(project, VERSION) for edges in (False, True))
+    assert plain.edges == EdgeCorrection()
+    assert moved.edges.labels["cat"].left == pytest.approx(-0.1)
+    assert moved.edges.labels["cat"].right == 0
+
+
+def test_boxes_that_are_left_where_a_correction_put_them_keep_the_correction() -> None:
+    database = FakeDatabase()
+    correction = EdgeCorrection({"cat": EdgeShift(left=-0.1, bottom=0.05)})
+    fit = fit_from_review(UID, VERSION, [], NOW)
+    fit = Fit(UID, VERSION, fit.calibration, fit.thresholds, 0, NOW, correction)
+    shown = correction.corrected(SURE, 200, 100)
+    predictions = [replace(make_prediction(task, [shown]), fit=fit.id) for task in range(40)]
+    predict_all(database, predictions)
+    with database() as unit:
+        unit.fits.add(fit)
+        unit.commit()
+    for prediction in predictions:
+        submit(database, prediction, {0: shown.box})
+    (again,) = fitting(database, edges=True)()
+    assert again.edges.labels["cat"].left == pytest.approx(-0.1)
+    assert again.edges.labels["cat"].bottom == pytest.approx(0.05)
+
+
+def test_a_version_that_nobody_saw_yet_is_fitted_to_images_that_were_reviewed() -> None:
+    reviewed = [
+        (ReviewedImage(f"{number:064x}", 200, 100, boxes=(LabelledBox(CAT, "cat"),)), [SURE, UNSURE])
+        for number in range(50)
+    ]
+    fit = fit_from_review(UID, VERSION, reviewed, NOW)
+    assert fit.judgements == 100
+    assert fit.thresholds.shows(SURE)
+    assert not fit.thresholds.shows(UNSURE)
+    assert fit.calibration.probability("cat", 0.9) > fit.calibration.probability("dog", 0.4)
+    assert len(fit.ordering) == 50
+
+
+def test_where_ordered_tasks_bring_no_more_than_others_chance_orders_all() -> None:
+    orderings = []
+    for placed_by in (None, "fit"):
+        database = FakeDatabase()
+        predictions = [replace(make_prediction(task, [SURE]), fit=placed_by) for task in range(60)]
+        predict_all(database, predictions)
+        for prediction in predictions:
+            submit(database, prediction, {0: CAT})
+        (fit,) = fitting(database)()
+        orderings.append(len(fit.ordering))
+    assert orderings == [60, 0]
+
+
+def test_verdicts_in_tables_are_fitted_as_well(engine: Engine) -> None:
+    upgrade(engine)
+
+    def database() -> SqlUnitOfWork:
+        return SqlUnitOfWork(engine)
+
+    predictions = [make_prediction(task, [SURE, UNSURE]) for task in range(20)]
+    predict_all(database, predictions)
+    for prediction in predictions:
+        submit(database, prediction, {0: CAT})
+    (fit,) = Fitting(database, clock=lambda: NOW)()
+    with database() as unit:
+        assert unit.fits.newest(UID, VERSION) == fit
+    assert Fitting(database)() == []

@@ -1,0 +1,101 @@
+"""The next batch: what is learnt most from, and a share by chance."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine
+
+from backend.db.schema import upgrade
+from backend.db.unit_of_work import SqlUnitOfWork
+from backend.domain.facts import Fact, ProjectState, TaskState
+from backend.domain.records import Prediction, Proposal
+from backend.ports import UnitOfWork
+from backend.services.corrections import apply_fact
+from backend.services.next_batch import NextBatch, next_batch
+from backend.services.ordering import is_random
+from tests.backend.test_ordering import make_fit
+from tests.facts import UID, at
+from tests.fakes import FakeDatabase
+from tests.regions import CAT
+from tests.reviews import VERSION, make_prediction, predict_all, submit
+
+PROJECT = ProjectState(UID, 7, "cats")
+Database = Callable[[], UnitOfWork]
+
+
+def score_of(task: int) -> float:
+    """Beyond the peak of uncertainty per second: the lower the number, the more urgent."""
+    return 0.65 + task / 1000
+
+
+def prediction_of(task: int) -> Prediction:
+    return make_prediction(task, [Proposal(CAT, "cat", score_of(task), "cat")])
+
+
+def with_tasks(database: Database, count: int, predicted: int) -> Database:
+    predict_all(database, [prediction_of(task) for task in range(1, predicted + 1)])
+    with database() as unit:
+        apply_fact(unit, Fact(PROJECT, tuple(TaskState(task, at(0)) for task in range(1, count + 1))))
+        unit.commit()
+    return database
+
+
+def ask(database: Database, size: int) -> NextBatch:
+    return next_batch(database, PROJECT, VERSION, size, 0.3)
+
+
+def test_the_most_urgent_comes_first_and_the_fifth_is_drawn() -> None:
+    found = ask(with_tasks(FakeDatabase(), 200, 200), 10)
+    assert found.tasks[0] == min(task for task in range(1, 201) if not is_random(UID, task))
+    assert not any(is_random(UID, task) for task in found.tasks if task not in found.drawn)
+    assert found.drawn == {found.tasks[4], found.tasks[9]}
+    assert all(is_random(UID, task) for task in found.drawn)
+    assert (found.waiting, found.unpredicted) == (200, 0)
+
+
+def test_what_is_unlike_the_tasks_before_comes_before_what_is_more_urgent() -> None:
+    tasks = range(1, 60)
+    dogs = {task for task in tasks if not is_random(UID, task) and task % 7 == 0}
+    sure, unsure = Proposal(CAT, "dog", 0.9, "dog"), Proposal(CAT, "cat", 0.7, "cat")
+    database = with_tasks(FakeDatabase(), len(tasks), 0)
+    predict_all(database, [make_prediction(task, [sure if task in dogs else unsure]) for task in tasks])
+    assert [task in dogs for task in ask(database, 2).tasks] == [False, True]
+
+
+def test_what_was_reviewed_or_deleted_does_not_come_again() -> None:
+    database = with_tasks(FakeDatabase(), 60, 60)
+    (first, *_), drawn = (found := ask(database, 20)).tasks, min(found.drawn)
+    submit(database, prediction_of(first), {})
+    with database() as unit:
+        apply_fact(unit, Fact(PROJECT, (TaskState(drawn, deleted=True),)))
+        unit.commit()
+    again = ask(database, 60)
+    assert len(again.tasks) == len(set(again.tasks)) == again.waiting == 58
+    assert not {first, drawn} & set(again.tasks)
+
+
+def test_tasks_without_a_prediction_come_by_chance_only() -> None:
+    found = ask(with_tasks(FakeDatabase(), 40, 10), 40)
+    assert sorted(found.tasks) == list(range(1, 41))
+    assert set(range(11, 41)) <= found.drawn
+    assert found.unpredicted == 30
+
+
+@pytest.mark.parametrize("ordering", [(0.1, 0.2), ()])
+def test_where_the_order_does_not_pay_chance_chooses_all(ordering: tuple[float, ...]) -> None:
+    database = with_tasks(FakeDatabase(), 60, 60)
+    with database() as unit:
+        unit.fits.add(replace(make_fit(*ordering), model_version=VERSION))
+        unit.commit()
+    found = ask(database, 10)
+    assert len(found.drawn) == (2 if ordering else 10)
+
+
+def test_real_databases_choose_the_same(engine: Engine) -> None:
+    upgrade(engine)
+    fake = with_tasks(FakeDatabase(), 30, 20)
+    real = with_tasks(lambda: SqlUnitOfWork(engine), 30, 20)
+    for database in (fake, real):
+        submit(database, prediction_of(3), {0: CAT})
+    assert ask(real, 12) == ask(fake, 12)
