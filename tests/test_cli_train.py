@@ -23,7 +23,7 @@ from backend.db.schema import open_prepared
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.facts import Fact, ProjectState, TaskState
 from backend.domain.learning import JobState, Mode, TrainingProgress, TrainingRequest
-from backend.domain.records import Label, Prediction
+from backend.domain.records import Label, Look, Prediction
 from backend.errors import UsageError
 from backend.services.corrections import apply_fact
 from backend.services.predict import Ask
@@ -102,7 +102,8 @@ def test_a_project_is_trained_and_the_version_serves_once_it_is_promoted(
     assert (version.mode, version.fingerprint) == (Mode.PROMPT, job["fingerprint"])
     kept = [path for path in (house.settings.home / "images").rglob("*") if path.is_file()]
     assert len(kept) == len(TASKS)
-    ask = Ask(UID, 7, 1, f"{house.site.url}/1.png", (Label("cat"), Label("dog")))
+    reference = f"{house.site.url}/1.png"
+    ask = Ask(UID, 7, 1, reference, (Label("cat"), Label("dog")), Look("image", reference))
     versions = []
     for words in (["models", "promote", "--project", "7", "tiny-0001"], ["models", "rollback", "--project", "7"]):
         told = house.run(*words)
