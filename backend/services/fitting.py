@@ -16,7 +16,7 @@ from backend.domain.fits import Fit
 from backend.domain.geometry import Box
 from backend.domain.learning import ReviewedImage
 from backend.domain.records import Proposal
-from backend.domain.review import LABEL_STUDIO, Judgement, judgement_of
+from backend.domain.review import LABEL_STUDIO, Costs, Judgement, judgement_of
 from backend.domain.verdicts import EdgeOffsets, Judged, VerdictKind
 from backend.ports import UnitOfWork
 from backend.services.ordering import rounds_of, urgency
@@ -49,7 +49,7 @@ class Fitting:
                 (project, version)
                 for project in unit.projects.all()
                 for version, count in unit.corrections.count_judged(project.uid).items()
-                if count >= _needed(unit.fits.newest(project.uid, version))
+                if is_due(count, unit.fits.newest(project.uid, version))
             ]
         return [self.fit(project, version) for project, version in due]
 
@@ -59,7 +59,7 @@ class Fitting:
             judged = list(unit.corrections.judged(project.uid, version))
             moves = _moves(unit, judged) if self.edges else []
             images = [prediction.proposals for prediction in unit.predictions.newest(project.id, version)]
-        fit = _fit(project.uid, version, judgements_of(judged), images, self.clock())
+        fit = fit_judgements(project.uid, version, judgements_of(judged), images, self.clock())
         pays = choosing_pays(rounds_of(project.uid, judged))
         fit = replace(fit, edges=fit_edges(moves), ordering=fit.ordering if pays else ())
         with self.unit_of_work() as unit:
@@ -70,21 +70,26 @@ class Fitting:
 
 
 def fit_from_review(
-    project: str, version: str, reviewed: Sequence[tuple[ReviewedImage, Proposals]], fitted_at: datetime
+    project: str,
+    version: str,
+    reviewed: Sequence[tuple[ReviewedImage, Proposals]],
+    fitted_at: datetime,
+    costs: Costs = LABEL_STUDIO,
 ) -> Fit:
     """Fit a version that nobody was shown yet to images that were reviewed, as if they were reviewed again.
 
     Args:
         reviewed: images that it was not trained on, with all that it finds in them from ``FLOOR`` on.
+        costs: of the person for whom thresholds are chosen.
     """
     labels = {each.label for image, _ in reviewed for each in image.boxes}
-    annotator = Annotator(tuple(sorted(labels)), LABEL_STUDIO, IDEAL)
+    annotator = Annotator(tuple(sorted(labels)), costs, IDEAL)
     judgements = [
         judgement
         for image, found in reviewed
         for judgement in annotator.review(image.sha256, image.boxes, found).judgements
     ]
-    return _fit(project, version, judgements, [found for _, found in reviewed], fitted_at)
+    return fit_judgements(project, version, judgements, [found for _, found in reviewed], fitted_at, costs)
 
 
 def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:
@@ -101,19 +106,22 @@ def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:
     return found
 
 
-def _needed(newest: Fit | None) -> float:
-    return LEAST if newest is None else max(LEAST, _GROWTH * newest.judgements)
+def is_due(judgements: int, newest: Fit | None) -> bool:
+    """Tell whether so many judgements of a version are worth another fit than its newest one."""
+    return judgements >= (LEAST if newest is None else max(LEAST, _GROWTH * newest.judgements))
 
 
-def _fit(
+def fit_judgements(
     project: str,
     version: str,
     judgements: Sequence[Judgement],
     images: Sequence[Proposals],
     fitted_at: datetime,
+    costs: Costs = LABEL_STUDIO,
 ) -> Fit:
+    """Fit a version to what became of its proposals; ``images`` are examples of what it finds, to rank others among."""
     calibration = fit_calibration(judgements)
-    thresholds = fit_thresholds(judgements, LABEL_STUDIO)
+    thresholds = fit_thresholds(judgements, costs)
     urgencies = sorted(urgency(found, calibration, thresholds) for found in images)
     step = max(1, len(urgencies) // _QUANTILES)
     ordering = tuple(urgencies[step - 1 :: step])

@@ -158,7 +158,7 @@ def _reviewed(
         height=settled.height,
         annotations=tuple(sorted(map(_version, annotations))),
         boxes=boxes,
-        rejected=tuple(dict.fromkeys(each for each in rejected if each.label in asked and not _is_there(each, boxes))),
+        rejected=tuple(dict.fromkeys(each for each in rejected if each.label in asked and not is_there(each, boxes))),
     )
 
 
@@ -166,7 +166,7 @@ def _version(annotation: Annotation) -> tuple[int, str]:
     return annotation.id, annotation.updated_at.isoformat()
 
 
-def _is_there(rejected: LabelledBox, boxes: Sequence[LabelledBox]) -> bool:
+def is_there(rejected: LabelledBox, boxes: Sequence[LabelledBox]) -> bool:
     """Whoever deletes a poor box and draws the object anew does not mean that there is none."""
     return any(each.label == rejected.label and iou(each.box, rejected.box) >= SAME_OBJECT_IOU for each in boxes)
 

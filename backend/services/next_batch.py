@@ -1,6 +1,6 @@
 """Which tasks people should do next."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.analysis.acquisition import (
@@ -13,7 +13,9 @@ from backend.analysis.acquisition import (
 from backend.analysis.expected_seconds import fit_expectation
 from backend.domain.calibration import PLAIN
 from backend.domain.facts import ProjectState
-from backend.domain.review import LABEL_STUDIO, ShowThresholds
+from backend.domain.fits import Reading
+from backend.domain.records import Proposal
+from backend.domain.review import LABEL_STUDIO, Judgement, ShowThresholds
 from backend.ports import UnitOfWork
 from backend.services.fitting import judgements_of
 from backend.services.ordering import chance, is_random
@@ -57,26 +59,43 @@ def next_batch(
         waiting = unit.corrections.live_tasks(project.uid) - reviewed
         fit = unit.fits.newest(project.uid, version)
         judgements = judgements_of(unit.corrections.judged(project.uid, version))
-        predicted = {
-            each.task_id: Candidate(str(each.task_id), each.proposals)
-            for each in unit.predictions.newest(project.id, version)
-        }
+        predicted = {each.task_id: each.proposals for each in unit.predictions.newest(project.id, version)}
+    picked = choose(project.uid, waiting, predicted, Reading(fit, threshold, theirs=False), judgements, size)
+    drawn = frozenset(task for task, is_drawn in picked.items() if is_drawn)
+    return NextBatch(tuple(picked), drawn, len(waiting), len(waiting - predicted.keys()))
+
+
+def choose(
+    project: str,
+    waiting: Collection[int],
+    predicted: Mapping[int, Sequence[Proposal]],
+    reading: Reading,
+    judgements: Sequence[Judgement],
+    size: int,
+) -> dict[int, bool]:
+    """Choose from the waiting tasks; True stands beside those that chance chose.
+
+    Args:
+        project: ``ID.CREATED``, on which chance depends.
+        predicted: what the version in production finds in some of the waiting and of the reviewed tasks.
+        reading: what people see of it.
+        judgements: what became of it.
+    """
+    fit = reading.fit
     calibration = PLAIN if fit is None else fit.calibration
     acquisition = Acquisition(
         fit_expectation(judgements, calibration, added_per_image=0.0),
-        ShowThresholds(threshold) if fit is None else fit.thresholds,
+        ShowThresholds(reading.threshold) if fit is None else fit.thresholds,
         LABEL_STUDIO,
         label_weights(judgements, calibration),
         random_share=0.0,
     )
     pays = fit is None or bool(fit.ordering)
-    candidates = [each for task, each in predicted.items() if task in waiting and not is_random(project.uid, task)]
-    known = [each for task, each in predicted.items() if task in reviewed]
+    everything = {task: Candidate(str(task), tuple(proposals)) for task, proposals in predicted.items()}
+    candidates = [each for task, each in everything.items() if task in waiting and not is_random(project, task)]
+    known = [each for task, each in everything.items() if task not in waiting]
     batch = choose_batch(candidates if pays else [], size, acquisition, known)
-    by_chance = sorted(waiting, key=lambda task: chance(project.uid, task))
-    picked = _mixed(map(int, batch.chosen), by_chance, size)
-    drawn = frozenset(task for task, is_drawn in picked.items() if is_drawn)
-    return NextBatch(tuple(picked), drawn, len(waiting), len(waiting - predicted.keys()))
+    return _mixed(map(int, batch.chosen), sorted(waiting, key=lambda task: chance(project, task)), size)
 
 
 def _mixed(urgent: Iterable[int], by_chance: Iterable[int], size: int) -> dict[int, bool]:
