@@ -22,6 +22,7 @@ TABLE = {
     "backend.db": f"{CORE} backend.db sqlalchemy alembic",
     "backend.detector": f"{CORE} backend.model_folders glip_model torch numpy",
     "backend.trainer": f"{CORE} glip_model torch numpy",
+    "backend.simulation_output": f"{CORE} backend.analysis matplotlib",
     "backend.web": f"{CORE} backend.web backend.services backend.bootstrap integrations.label_studio flask werkzeug",
     "backend": "backend integrations glip_model PIL numpy huggingface_hub requests click tqdm",
     "backend.commands": "backend integrations glip_model huggingface_hub label_studio_sdk click tqdm waitress",

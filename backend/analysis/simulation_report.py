@@ -1,0 +1,290 @@
+"""What simulated projects came to: seconds saved, precision and quality of labels, with intervals.
+
+Intervals are of 95 %, by a bootstrap that draws seeds and, inside each, images. Whatever is compared is compared on the
+same draws, for every strategy and every display reviews the same images of the same seeds with the same person.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+
+import numpy as np
+
+from backend.analysis.bootstrap import RESAMPLES
+from backend.analysis.overlap import Floats
+from backend.analysis.simulated_annotator import LabelQuality, Review, label_quality
+from backend.analysis.simulated_project import Display, Round, Strategy
+
+_MARGIN = 0.005  # a saving counts only if the labels are at most this much worse than drawn ones
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over seeds with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What one way of working saves of the whole project's seconds.
+
+    Attributes:
+        cut: of all labels; None for learned thresholds.
+        draw_seconds: of one box.
+        share: of the seconds that the same person needs to draw everything.
+        seconds: of one project.
+        actions: clicks, drags and keys of one project.
+        area: mean over images of the share saved until then: how early the saving comes.
+    """
+
+    strategy: Strategy
+    cut: float | None
+    draw_seconds: float
+    share: Estimate
+    seconds: float
+    actions: float
+    area: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Labels of a strategy with learned thresholds, and those that the same person draws, held against the truth."""
+
+    strategy: Strategy
+    labels: LabelQuality
+    drawn: LabelQuality
+
+    @property
+    def counts(self) -> bool:
+        """Whether F1 and overlap are at most half a point below those of drawn labels."""
+        pairs = ((self.labels.f1, self.drawn.f1), (self.labels.mean_iou, self.drawn.mean_iou))
+        return all((ours or 0.0) >= (drawn or 0.0) - _MARGIN for ours, drawn in pairs)
+
+    def to_json(self) -> dict[str, object]:
+        both = {"labels": self.labels, "drawn": self.drawn}
+        figures = {name: {"f1": each.f1, "mean_iou": each.mean_iou} for name, each in both.items()}
+        return {"strategy": self.strategy, **figures, "counts": self.counts}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One round, as the mean over seeds.
+
+    Attributes:
+        images: reviewed in it.
+        reviewed: images until its end.
+        shares: saved in it by learned thresholds, by the seconds that drawing a box takes.
+        ap50_low, ap50_high: least and most of any seed.
+        promoted: share of seeds in which what learned after it was promoted; None where nothing learned.
+        training_seconds: of one learning.
+    """
+
+    strategy: Strategy
+    number: int
+    images: int
+    reviewed: int
+    shares: Mapping[float, float]
+    ap: float | None
+    ap50: float | None
+    ap50_low: float | None
+    ap50_high: float | None
+    promoted: float | None
+    training_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationReport:
+    """Figures of one project, reviewed in several ways.
+
+    ``drawing_seconds`` are of one project, by the seconds of one box; ``gains`` are seconds of one project that
+    choosing images saves over taking them at random, likewise.
+    """
+
+    images: int
+    boxes: int
+    seeds: int
+    drawing_seconds: Mapping[float, float]
+    savings: tuple[Saving, ...]
+    gains: Mapping[float, Estimate]
+    qualities: tuple[Quality, ...]
+    stages: tuple[Stage, ...]
+
+    def saving(self, strategy: Strategy, draw_seconds: float, cut: float | None = None) -> Saving:
+        """Return what learned thresholds saved, or a fixed cut that was tried."""
+        wanted = (strategy, draw_seconds, cut)
+        return next(each for each in self.savings if (each.strategy, each.draw_seconds, each.cut) == wanted)
+
+    def best_cut(self, strategy: Strategy, draw_seconds: float) -> Saving:
+        """Return the fixed cut that saved most; it is known only in hindsight."""
+        ours = (each for each in self.savings if (each.strategy, each.draw_seconds) == (strategy, draw_seconds))
+        return max((each for each in ours if each.cut is not None), key=lambda each: each.share.value)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "images": self.images,
+            "boxes": self.boxes,
+            "seeds": self.seeds,
+            "drawing_seconds": dict(self.drawing_seconds),
+            "savings": [asdict(each) for each in self.savings],
+            "acquisition_gain_seconds": {draw: asdict(gain) for draw, gain in self.gains.items()},
+            "quality": [each.to_json() for each in self.qualities],
+            "rounds": [asdict(each) for each in self.stages],
+        }
+
+
+def report(rounds: Sequence[Round]) -> SimulationReport:
+    """Sum up whole projects, of at least one strategy and seed, whose rounds may come in any order.
+
+    Raises:
+        ValueError: there are no rounds, or the strategies were not simulated with the same seeds on the same images.
+    """
+    runs = {each: _Runs([round_ for round_ in rounds if round_.strategy is each]) for each in Strategy}
+    runs = {strategy: each for strategy, each in runs.items() if each.rounds}
+    if not runs:
+        raise ValueError("no rounds to report on")
+    first, *others = runs.values()
+    if any(each.images != first.images for each in others):
+        raise ValueError("every strategy must review the same images with the same seeds")
+    sample = _Sample(len(first.images), len(first.images[0]))
+    learned = [each for each in first.displays if each.cut is None]
+    gains = {}
+    if Strategy.RANDOM in runs and Strategy.ACTIVE in runs:
+        for display in learned:
+            random, active = (runs[each].seconds(display) for each in (Strategy.RANDOM, Strategy.ACTIVE))
+            gains[display.costs.draw] = sample.mean(random - active)
+    return SimulationReport(
+        images=len(first.images[0]),
+        boxes=sum(len(truth) for each in first.rounds for truth in each.truth) // len(first.images),
+        seeds=len(first.images),
+        drawing_seconds={each.costs.draw: sample.mean(first.drawing(each)).value for each in learned},
+        savings=tuple(_saving(each, display, sample) for each in runs.values() for display in each.displays),
+        gains=gains,
+        qualities=tuple(each.quality(learned[0]) for each in runs.values()),
+        stages=tuple(stage for each in runs.values() for stage in each.stages(learned)),
+    )
+
+
+class _Sample:
+    """Draws of S seeds and, inside each, of N images, with replacement; always the same ones."""
+
+    def __init__(self, seeds: int, images: int) -> None:
+        chance = np.random.default_rng(0)
+        drawn = chance.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)  # (B, S)
+        # A seed that is drawn k times gives k independent draws of its images.
+        self._times = chance.multinomial(images * drawn, np.full(images, 1 / images)).astype(np.float32)  # (B, S, N)
+        self._seeds = seeds
+
+    def totals(self, values: Floats) -> Floats:
+        """Sums ``(B,)`` of ``values`` (S, N) over each draw, per seed."""
+        return np.tensordot(self._times, values, 2) / self._seeds
+
+    def mean(self, values: Floats) -> Estimate:
+        """The mean over seeds of the sum over images, ``values`` being (S, N)."""
+        return _estimate(float(values.sum()) / self._seeds, self.totals(values))
+
+
+def _estimate(value: float, resampled: Floats) -> Estimate:
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return Estimate(value, float(low), float(high))
+
+
+class _Runs:
+    """One strategy's rounds of all seeds; per-image figures are ``(S, N)``, images in the order of their names."""
+
+    def __init__(self, rounds: Sequence[Round]) -> None:
+        self.rounds = sorted(rounds, key=lambda each: (each.seed, each.number))
+        self._seeds: dict[int, list[Round]] = {}
+        for each in self.rounds:
+            self._seeds.setdefault(each.seed, []).append(each)
+
+    @property
+    def displays(self) -> tuple[Display, ...]:
+        return tuple(self.rounds[0].reviews)
+
+    @property
+    def images(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the images, per seed."""
+        return tuple(
+            tuple(sorted(review.image for each in rounds for review in each.drawn)) for rounds in self._seeds.values()
+        )
+
+    def reviews(self, display: Display) -> list[list[Review]]:
+        """Of every seed, of every image."""
+        return [
+            sorted((review for each in rounds for review in each.reviews[display]), key=lambda review: review.image)
+            for rounds in self._seeds.values()
+        ]
+
+    def seconds(self, display: Display) -> Floats:
+        return np.array([[review.seconds for review in reviews] for reviews in self.reviews(display)])
+
+    def drawing(self, display: Display) -> Floats:
+        return np.array([[review.drawing_seconds for review in reviews] for reviews in self.reviews(display)])
+
+    def actions(self, display: Display) -> Floats:
+        return np.array([[review.actions for review in reviews] for reviews in self.reviews(display)], np.float64)
+
+    def area(self, display: Display) -> float:
+        """Mean over seeds and images of the share saved until then, in the order of reviewing."""
+        areas = []
+        for rounds in self._seeds.values():
+            reviews = [review for each in rounds for review in each.reviews[display]]
+            spent, drawing = (
+                np.cumsum([getattr(review, name) for review in reviews]) for name in ("seconds", "drawing_seconds")
+            )
+            areas.append(float(np.mean(1 - spent / drawing)))
+        return fmean(areas)
+
+    def quality(self, display: Display) -> Quality:
+        ours = [pair for each in self.rounds for pair in zip(each.reviews[display], each.truth, strict=True)]
+        drawn = [pair for each in self.rounds for pair in zip(each.drawn, each.truth, strict=True)]
+        labels = [label_quality((review.boxes, truth) for review, truth in pairs) for pairs in (ours, drawn)]
+        return Quality(self.rounds[0].strategy, *labels)
+
+    def stages(self, displays: Sequence[Display]) -> Iterator[Stage]:
+        reviewed = 0
+        for number in range(1, 1 + max(each.number for each in self.rounds)):
+            rounds = [each for each in self.rounds if each.number == number]
+            reviewed += len(rounds[0].drawn)
+            yield _stage(rounds, reviewed, displays)
+
+
+def _saving(runs: _Runs, display: Display, sample: _Sample) -> Saving:
+    spent, drawing = runs.seconds(display), runs.drawing(display)
+    return Saving(
+        strategy=runs.rounds[0].strategy,
+        cut=display.cut,
+        draw_seconds=display.costs.draw,
+        share=_estimate(1 - float(spent.sum() / drawing.sum()), 1 - sample.totals(spent) / sample.totals(drawing)),
+        seconds=sample.mean(spent).value,
+        actions=sample.mean(runs.actions(display)).value,
+        area=runs.area(display),
+    )
+
+
+def _stage(rounds: Sequence[Round], reviewed: int, displays: Sequence[Display]) -> Stage:
+    """One round of every seed."""
+    rulings = [each.ruling.promote for each in rounds if each.ruling is not None]
+    ap = [each.ap for each in rounds if each.ap is not None]
+    ap50 = [each.ap50 for each in rounds if each.ap50 is not None]
+    return Stage(
+        strategy=rounds[0].strategy,
+        number=rounds[0].number,
+        images=len(rounds[0].drawn),
+        reviewed=reviewed,
+        shares={display.costs.draw: _share_saved(rounds, display) for display in displays},
+        ap=fmean(ap) if ap else None,
+        ap50=fmean(ap50) if ap50 else None,
+        ap50_low=min(ap50, default=None),
+        ap50_high=max(ap50, default=None),
+        promoted=fmean(rulings) if rulings else None,
+        training_seconds=fmean(each.training_seconds for each in rounds),
+    )
+
+
+def _share_saved(rounds: Sequence[Round], display: Display) -> float:
+    reviews = [review for each in rounds for review in each.reviews[display]]
+    return 1 - sum(each.seconds for each in reviews) / sum(each.drawing_seconds for each in reviews)

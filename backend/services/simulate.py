@@ -1,0 +1,273 @@
+"""A whole annotation project with a simulated person at work, to see what the loop of learning saves.
+
+Batch by batch: the model in production proposes boxes, some are shown, the person corrects them, a candidate learns
+from what the person left, the gate judges it, scores and thresholds are fitted anew, the next images are chosen. Only
+the person is simulated: training, fits, gate and choice are those of real projects.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from backend.analysis.acquisition import RoundGains, choosing_pays
+from backend.analysis.simulated_annotator import Annotator, Human
+from backend.analysis.simulated_project import Display, Round, Strategy
+from backend.domain.learning import (
+    Answers,
+    Contest,
+    FrozenData,
+    Mode,
+    Part,
+    ReviewedImage,
+    Ruling,
+    TrainingRequest,
+    next_version_name,
+)
+from backend.domain.records import Label, Proposal
+from backend.domain.review import FLOOR, LABEL_STUDIO, Costs, slow
+from backend.domain.verdicts import VerdictKind
+from backend.errors import ImageError
+from backend.ports import Detector, Images, Models
+from backend.ports.learning import Trainer
+from backend.services.next_batch import choose
+from backend.services.ordering import is_random
+from backend.services.prelabel import PrelabelSettings, Skipped, prelabel
+from backend.services.simulated_view import Seen, TrueImage, View
+
+FIXED_CUTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
+_DETECTED_AT_ONCE = 8
+
+_Proposals = Sequence[Sequence[Proposal]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrueProject:
+    """What is asked for, the images to annotate, and those that models are measured on and nothing else."""
+
+    labels: tuple[Label, ...]
+    pool: tuple[TrueImage, ...]
+    test: tuple[TrueImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationSettings:
+    """How a project goes.
+
+    Attributes:
+        batch: images between two trainings.
+        rounds: how often the model learns at most; as long as images are left where None.
+        mode, minutes: of each training, as in a `TrainingRequest`.
+        costs: of the person who draws fast; the one who draws slowly reviews the same boxes.
+        human: how the person errs.
+    """
+
+    batch: int = 25
+    rounds: int | None = None
+    mode: Mode | None = None
+    minutes: float | None = None
+    costs: Costs = LABEL_STUDIO
+    human: Human = field(default_factory=Human)
+
+    @property
+    def displays(self) -> tuple[Display, ...]:
+        """Every way to show boxes, for either person; the first is what the model learns from."""
+        return tuple(Display(costs, cut) for costs in (self.costs, slow(self.costs)) for cut in (None, *FIXED_CUTS))
+
+
+Precision = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationTools:
+    """What does the work, as in real projects.
+
+    Attributes:
+        images: takes an image's SHA-256 for its reference.
+        judge: the gate.
+        precision: AP and AP50 of the proposals for each test image, in ``[0, 1]``.
+        folder: where trainings work.
+    """
+
+    models: Models
+    trainer: Trainer
+    images: Images
+    judge: Callable[[Contest], Ruling]
+    precision: Callable[[_Proposals], Precision]
+    folder: Path
+
+
+class _Model:
+    """A model whose proposals are kept: it looks at each image once, whichever strategy, seed or round asks."""
+
+    def __init__(self, detector: Detector, name: str, simulation: "Simulation") -> None:
+        self.name = name
+        self._detector = detector
+        self._simulation = simulation
+        self._found: dict[str, tuple[Proposal, ...]] = {}
+        self._precision: Precision | None = None
+
+    def proposals(self, images: Sequence[TrueImage]) -> list[tuple[Proposal, ...]]:
+        """Everything from `FLOOR` on, per image.
+
+        Raises:
+            ImageError: an image cannot be had.
+        """
+        new = dict.fromkeys(image.sha256 for image in images if image.sha256 not in self._found)
+        outcomes = prelabel(
+            new,
+            self._simulation.project.labels,
+            images=self._simulation.tools.images,
+            detector=self._detector,
+            settings=PrelabelSettings(FLOOR, _DETECTED_AT_ONCE),
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, Skipped):
+                raise ImageError(outcome.reason)
+            self._found[outcome.reference] = outcome.proposals
+        return [self._found[image.sha256] for image in images]
+
+    def known(self, images: Sequence[TrueImage]) -> dict[int, tuple[Proposal, ...]]:
+        """Everything found so far, by the images' places."""
+        return {place: self._found[each.sha256] for place, each in enumerate(images) if each.sha256 in self._found}
+
+    @property
+    def precision(self) -> Precision:
+        if self._precision is None:
+            self._precision = self._simulation.tools.precision(self.proposals(self._simulation.project.test))
+        return self._precision
+
+
+class Simulation:
+    """Runs projects on the same images; what the base model finds in them is computed once."""
+
+    def __init__(self, project: TrueProject, tools: SimulationTools, settings: SimulationSettings) -> None:
+        self.project = project
+        self.tools = tools
+        self.settings = settings
+        self.base = _Model(tools.models.open(None), tools.models.base, self)
+        self._versions: list[str] = []
+
+    def run(self, strategy: Strategy, seed: int) -> Iterator[Round]:
+        """Yield one round after the other until all images are reviewed.
+
+        Raises:
+            ImageError: an image cannot be had.
+            TrainingError: training failed.
+        """
+        run = _Run(self, strategy, seed)
+        while run.remaining:
+            yield run.next_round()
+
+    def trained(self, data: FrozenData, seed: int) -> tuple[_Model, float]:
+        """Train on frozen data; give the model, and the seconds it took."""
+        self._versions.append(next_version_name(self.tools.models.base, self._versions))
+        folder = self.tools.folder / self._versions[-1]
+        request = TrainingRequest("command", self.settings.mode, self.settings.minutes, seed=seed)
+        start = monotonic()
+        self.tools.trainer.train(data, request, folder, lambda progress: None)
+        return _Model(self.tools.models.open_folder(folder), self._versions[-1], self), monotonic() - start
+
+
+class _Run:
+    """One project as it stands."""
+
+    def __init__(self, simulation: Simulation, strategy: Strategy, seed: int) -> None:
+        self._simulation = simulation
+        self._settings = simulation.settings
+        self._strategy = strategy
+        self._seed = seed
+        self._number = 0
+        self._attempts = 0
+        self._uid = f"simulated.{seed}"
+        self._production = simulation.base
+        self._reviewed: list[tuple[TrueImage, ReviewedImage]] = []
+        self._gains: list[RoundGains] = []
+        names = tuple(label.name for label in simulation.project.labels)
+        self._views = [
+            View(display, Annotator(names, display.costs, self._settings.human, seed), self._uid)
+            for display in self._settings.displays
+        ]
+        self.remaining = set(range(len(simulation.project.pool)))
+
+    def next_round(self) -> Round:
+        self._number += 1
+        model, tasks = self._production, self._next_batch()
+        batch = [self._simulation.project.pool[task] for task in tasks]
+        proposals = model.proposals(batch)
+        leading = self._views[0]
+        seen = {
+            view: [view.seen(image, found) for image, found in zip(batch, proposals, strict=True)]
+            for view in self._views
+        }
+        self._reviewed += [(image, each.left(image)) for image, each in zip(batch, seen[leading], strict=True)]
+        if leading.reading.fit is not None:
+            self._gains.append(_gains(self._uid, tasks, seen[leading]))
+        pays = choosing_pays(self._gains)
+        for view in self._views:
+            view.learn(model.name, seen[view], proposals, pays)
+        ruling, seconds = self._learn()
+        return Round(
+            strategy=self._strategy,
+            seed=self._seed,
+            number=self._number,
+            model=model.name,
+            ap=model.precision[0],
+            ap50=model.precision[1],
+            truth=tuple(image.objects for image in batch),
+            reviews={view.display: tuple(each.review for each in seen[view]) for view in self._views},
+            drawn=tuple(leading.person.review(image.name, image.objects, ()) for image in batch),
+            ruling=ruling,
+            training_seconds=seconds,
+        )
+
+    def _next_batch(self) -> list[int]:
+        predicted: Mapping[int, tuple[Proposal, ...]] = {}
+        if self._strategy is Strategy.ACTIVE:
+            self._production.proposals([self._simulation.project.pool[task] for task in self.remaining])
+            predicted = self._production.known(self._simulation.project.pool)
+        leading = self._views[0]
+        size = self._settings.batch
+        chosen = choose(self._uid, self.remaining, predicted, leading.reading, leading.judgements, size)
+        self.remaining -= chosen.keys()
+        return list(chosen)
+
+    def _learn(self) -> tuple[Ruling | None, float]:
+        """Train a candidate on everything reviewed, and put it into production if the gate lets it pass."""
+        rounds = self._settings.rounds
+        if self._strategy is Strategy.ZERO_SHOT or not self.remaining or (rounds is not None and self._number > rounds):
+            return None, 0.0
+        labels = tuple((label.name, label.asked) for label in self._simulation.project.labels)
+        data = FrozenData(labels, tuple(reviewed for _, reviewed in self._reviewed))
+        candidate, seconds = self._simulation.trained(data, self._seed)
+        self._attempts += 1
+        ruling = self._simulation.tools.judge(self._contest(candidate))
+        if ruling.promote:
+            self._production, self._attempts, self._gains = candidate, 0, []
+            tune = self._part(Part.TUNE)
+            found = candidate.proposals([image for image, _ in tune])
+            reviewed = [(left, proposals) for (_, left), proposals in zip(tune, found, strict=True)]
+            for view in self._views:
+                view.begin(candidate.name, reviewed)
+        return ruling, seconds
+
+    def _part(self, part: Part) -> list[tuple[TrueImage, ReviewedImage]]:
+        return [pair for pair in self._reviewed if pair[1].part is part]
+
+    def _contest(self, candidate: _Model) -> Contest:
+        held_out = self._part(Part.TUNE) + self._part(Part.GATE)
+        images = [image for image, _ in held_out]
+        # Kept proposals were not timed side by side: the gate leaves latency out.
+        production, candidates = (
+            Answers(tuple(model.proposals(images)), ()) for model in (self._production, candidate)
+        )
+        return Contest(tuple(reviewed for _, reviewed in held_out), production, candidates, self._attempts)
+
+
+def _gains(project: str, tasks: Sequence[int], seen: Sequence[Seen]) -> RoundGains:
+    """What people changed on images that were chosen and on those that chance placed, and how long it took."""
+    gains: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
+    for task, each in zip(tasks, seen, strict=True):
+        changes = sum(judgement.kind is not VerdictKind.ACCEPTED for judgement in each.review.judgements)
+        gains[is_random(project, task)].append((float(changes + len(each.review.drawn)), each.review.seconds))
+    return RoundGains(tuple(gains[False]), tuple(gains[True]))

@@ -1,0 +1,93 @@
+"""One way to show a model's boxes to a simulated person, and what becomes known of its scores thereby."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from backend.analysis.simulated_annotator import Annotator, Review
+from backend.analysis.simulated_project import Display
+from backend.domain.fits import Reading
+from backend.domain.learning import LabelledBox, ReviewedImage
+from backend.domain.records import Picture, Proposal, Region
+from backend.domain.review import Judgement
+from backend.domain.verdicts import VerdictKind
+from backend.services.fitting import fit_from_review, fit_judgements, is_due
+from backend.services.gathering import is_there
+from backend.services.predict import PredictLimits
+
+
+@dataclass(frozen=True, slots=True)
+class TrueImage:
+    """An image with its true objects; its name is unique, `Images` finds it by its content's SHA-256."""
+
+    name: str
+    sha256: str
+    width: int
+    height: int
+    objects: tuple[LabelledBox, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a person saw of an image, and what the person made of it."""
+
+    shown: tuple[Region, ...]
+    review: Review
+
+    def left(self, image: TrueImage) -> ReviewedImage:
+        """The image as a model learns from it."""
+        boxes = tuple(LabelledBox(final.box, final.label) for final in self.review.boxes)
+        deleted = (
+            LabelledBox(region.proposal.box, region.proposal.label)
+            for region, judgement in zip(self.shown, self.review.judgements, strict=True)
+            if judgement.kind is VerdictKind.DELETED
+        )
+        rejected = tuple(each for each in deleted if not is_there(each, boxes))
+        return ReviewedImage(image.sha256, image.width, image.height, (), boxes, rejected)
+
+
+class View:
+    """What one person sees of whatever model is in production.
+
+    Attributes:
+        reading: how scores are read at present.
+        judgements: what became of the present model's boxes.
+    """
+
+    def __init__(self, display: Display, person: Annotator, project: str) -> None:
+        self.display = display
+        self.person = person
+        self._project = project
+        self.judgements: list[Judgement] = []
+        cut = PredictLimits().score_threshold if display.cut is None else display.cut
+        self.reading = Reading(None, cut, theirs=display.cut is not None)
+
+    def seen(self, image: TrueImage, found: Sequence[Proposal]) -> Seen:
+        """Let the person review an image in which the model found something."""
+        picture = Picture(image.width, image.height, b"", image.sha256, image.name)
+        shown, _ = self.reading.read(found, picture, image.name)
+        return Seen(shown, self.person.review(image.name, image.objects, [region.proposal for region in shown]))
+
+    def begin(self, model: str, reviewed: Sequence[tuple[ReviewedImage, Sequence[Proposal]]]) -> None:
+        """Go over to another model, whose scores are read by what it finds in images that it did not learn from."""
+        self.judgements = []
+        if not self.reading.theirs:
+            fit = fit_from_review(self._project, model, reviewed, datetime.now(UTC), self.display.costs)
+            self.reading = replace(self.reading, fit=fit)
+
+    def learn(self, model: str, seen: Sequence[Seen], found: Sequence[Sequence[Proposal]], pays: bool) -> None:
+        """Read scores anew where enough was judged since.
+
+        Args:
+            found: all that the model found in the same images.
+            pays: whether images are worth choosing.
+        """
+        self.judgements += [
+            replace(judgement, weight=region.weight)
+            for each in seen
+            for region, judgement in zip(each.shown, each.review.judgements, strict=True)
+        ]
+        if not self.reading.theirs and is_due(len(self.judgements), self.reading.fit):
+            now, costs = datetime.now(UTC), self.display.costs
+            fit = fit_judgements(self._project, model, self.judgements, found, now, costs)
+            self.reading = replace(self.reading, fit=fit if pays else replace(fit, ordering=()))

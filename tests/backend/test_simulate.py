@@ -1,0 +1,143 @@
+"""Simulated projects on a synthetic model: the order of work, and who sees what."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend.analysis.simulated_annotator import IDEAL
+from backend.analysis.simulated_project import Round, Strategy
+from backend.analysis.simulation_report import report
+from backend.domain.learning import Contest, Part, Ruling
+from backend.domain.records import Picture
+from backend.domain.review import CARDS
+from backend.errors import ImageError
+from backend.services.simulate import Simulation, SimulationSettings
+from tests.simulated import Learner, always, make_tools, make_true_project, never
+from tests.synthetic import SyntheticDetector
+
+POOR = SyntheticDetector(recall=0.3, invented=4, spread=0.15, separation=1)
+GOOD = SyntheticDetector(recall=0.95, invented=1, spread=0.02, separation=3)
+SILENT = SyntheticDetector(recall=0, invented=0)
+PERFECT = SyntheticDetector(recall=1, invented=0, spread=0, confusion=0, shift=10)
+RANDOM, ACTIVE, ZERO_SHOT = Strategy.RANDOM, Strategy.ACTIVE, Strategy.ZERO_SHOT
+PROJECT = make_true_project(18, 4)
+
+
+def rounds_of(simulation: Simulation, *strategies: Strategy, seeds: Sequence[int] = (0,)) -> list[Round]:
+    return [each for strategy in strategies for seed in seeds for each in simulation.run(strategy, seed)]
+
+
+def names(rounds: Sequence[Round]) -> list[list[str]]:
+    return [[review.image for review in each.drawn] for each in rounds]
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_every_image_is_reviewed_once_whatever_the_order(strategy: Strategy, tmp_path: Path) -> None:
+    learner = Learner(PROJECT, POOR, GOOD)
+    rounds = rounds_of(Simulation(PROJECT, make_tools(learner, tmp_path), SimulationSettings(batch=10)), strategy)
+    assert [len(each) for each in names(rounds)] == [10, 8]
+    assert sorted(name for batch in names(rounds) for name in batch) == [image.name for image in PROJECT.pool]
+    for each in rounds:
+        assert all([review.image for review in reviews] == names([each])[0] for reviews in each.reviews.values())
+
+
+def test_a_model_looks_at_an_image_once_for_all_strategies_and_seeds(tmp_path: Path) -> None:
+    learner = Learner(PROJECT, POOR, GOOD)
+    simulation = Simulation(PROJECT, make_tools(learner, tmp_path), SimulationSettings(batch=6))
+    rounds_of(simulation, ZERO_SHOT, RANDOM, seeds=(0, 1))
+    assert len(set(learner.asked)) == len(learner.asked)
+
+
+def test_the_model_learns_from_what_was_reviewed_so_far_and_never_from_test_images(tmp_path: Path) -> None:
+    learner = Learner(PROJECT, POOR, GOOD)
+    simulation = Simulation(PROJECT, make_tools(learner, tmp_path), SimulationSettings(batch=6))
+    rounds = rounds_of(simulation, RANDOM)
+    known = {image.name: image.sha256 for image in PROJECT.pool}
+    learned = [{image.sha256 for image in data.images} for data in learner.trained]
+    reviewed = [{known[name] for name in batch} for batch in names(rounds)]
+    assert learned == [reviewed[0], reviewed[0] | reviewed[1]]
+
+
+def test_a_candidate_proposes_only_after_the_gate_let_it_pass(tmp_path: Path) -> None:
+    contests: list[Contest] = []
+
+    def second_passes(contest: Contest) -> Ruling:
+        contests.append(contest)
+        return (always if len(contests) == 2 else never)(contest)
+
+    learner = Learner(PROJECT, POOR, GOOD)
+    tools = make_tools(learner, tmp_path, judge=second_passes)
+    rounds = rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=5)), RANDOM)
+    assert [each.model for each in rounds] == [*["synthetic-01234567"] * 2, "synthetic-0002", "synthetic-0002"]
+    assert [each.ruling and each.ruling.promote for each in rounds] == [False, True, False, None]
+    assert [contest.attempt for contest in contests] == [1, 2, 1]
+    assert all(image.part is not Part.TRAIN for contest in contests for image in contest.images)
+    first = dict(zip(contests[1].images, contests[1].candidate.proposals, strict=True))
+    then = dict(zip(contests[2].images, contests[2].production.proposals, strict=True))
+    assert first
+    assert all(then[image] == proposals for image, proposals in first.items())
+
+
+def test_nothing_learns_where_only_zero_shot_is_wanted_or_after_the_last_round(tmp_path: Path) -> None:
+    learner = Learner(PROJECT, POOR, GOOD)
+    simulation = Simulation(PROJECT, make_tools(learner, tmp_path), SimulationSettings(batch=5, rounds=2))
+    assert all(each.ruling is None for each in rounds_of(simulation, ZERO_SHOT))
+    assert [each.ruling is None for each in rounds_of(simulation, RANDOM)] == [False, False, True, True]
+    assert len(learner.trained) == 2
+
+
+def test_the_same_seed_gives_the_same_project_and_another_seed_another(tmp_path: Path) -> None:
+    def rounds(seed: int, folder: str) -> list[Round]:
+        (tmp_path / folder).mkdir()
+        tools = make_tools(Learner(PROJECT, POOR, GOOD), tmp_path / folder)
+        rounds = rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=6)), RANDOM, seeds=(seed,))
+        return [replace(each, training_seconds=0) for each in rounds]
+
+    assert rounds(0, "a") == rounds(0, "b")
+    assert names(rounds(0, "c")) != names(rounds(1, "d"))
+
+
+def test_an_image_that_cannot_be_had_ends_the_simulation(tmp_path: Path) -> None:
+    class Nothing:
+        def fetch(self, reference: str, task_id: int | None = None) -> Picture:
+            raise ImageError(f"{reference}: not there")
+
+    tools = make_tools(Learner(PROJECT, POOR, GOOD), tmp_path, images=Nothing())
+    with pytest.raises(ImageError, match="not there"):
+        rounds_of(Simulation(PROJECT, tools, SimulationSettings()), ZERO_SHOT)
+
+
+def test_a_model_that_finds_nothing_saves_nothing(tmp_path: Path) -> None:
+    tools = make_tools(Learner(PROJECT, SILENT, SILENT), tmp_path)
+    figures = report(rounds_of(Simulation(PROJECT, tools, SimulationSettings()), ZERO_SHOT, seeds=(0, 1)))
+    assert {(each.share.value, each.share.low, each.share.high) for each in figures.savings} == {(0.0, 0.0, 0.0)}
+
+
+def test_a_perfect_model_saves_what_the_costs_allow(tmp_path: Path) -> None:
+    tools = make_tools(Learner(PROJECT, PERFECT, PERFECT), tmp_path)
+    settings = SimulationSettings(costs=CARDS, human=IDEAL)
+    figures = report(rounds_of(Simulation(PROJECT, tools, settings), ZERO_SHOT))
+    counts = [len(image.objects) for image in PROJECT.pool]
+    drawing = len(counts) + 7 * sum(counts)
+    reviewing = len(counts) + sum(0.3 * count**0.5 + 1.8 * count for count in counts)
+    saving = figures.saving(ZERO_SHOT, 7.0)
+    assert figures.drawing_seconds[7.0] == pytest.approx(drawing)
+    assert saving.seconds == pytest.approx(reviewing)
+    assert saving.share.value == pytest.approx(1 - reviewing / drawing)
+    assert saving.actions == len(counts) + sum(counts)
+    assert figures.qualities[0].labels.f1 == 1.0
+
+
+def test_learning_saves_and_fitted_thresholds_come_close_to_the_best_fixed_cut(tmp_path: Path) -> None:
+    project = make_true_project(32, 0)
+    tools = make_tools(Learner(project, POOR, GOOD), tmp_path)
+    simulation = Simulation(project, tools, SimulationSettings(batch=8))
+    figures = report(rounds_of(simulation, ZERO_SHOT, RANDOM, seeds=(0, 1)))
+    for draw in (7.0, 25.5):
+        learned = figures.saving(RANDOM, draw)
+        assert learned.share.low > figures.saving(ZERO_SHOT, draw).share.high
+        assert learned.share.value > figures.best_cut(RANDOM, draw).share.value - 0.02
+    assert figures.saving(RANDOM, 25.5).share.value > figures.saving(RANDOM, 7.0).share.value
+    assert all(each.counts for each in figures.qualities)
