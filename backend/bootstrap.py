@@ -16,7 +16,8 @@ from backend.errors import LabelStudioError
 from backend.glip_models import GlipModels
 from backend.model_folders import DEMO_MODEL, DEMO_REMARK, find_model, model_version
 from backend.pictures import decode_picture
-from backend.ports import UnitOfWork
+from backend.ports import Images, Models, UnitOfWork
+from backend.ports.learning import Trainer
 from backend.services.corrections import CorrectionsService
 from backend.services.predict import Predict, PredictLimits
 from backend.services.promotion import Production, Promotion, production_version
@@ -166,6 +167,19 @@ def build_learn(settings: Settings) -> tuple[Training, "Learn"]:
         announce=lambda project: announce(settings, unit_of_work, project),
     )
     return Training(unit_of_work), Learn(parts)
+
+
+def build_learning(settings: Settings, images: Images) -> tuple[Models, Trainer]:
+    """Make the configured model, and what fine-tunes it on images that are found by their SHA-256.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    from backend.glip_models import GlipModels
+    from backend.trainer import GlipTrainer
+
+    detector = build_detector(settings)
+    return GlipModels(detector, VersionFolders(settings.home)), GlipTrainer(detector.folder, images, settings.device)
 
 
 def build_promotion(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Promotion:

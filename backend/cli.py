@@ -24,6 +24,7 @@ COMMANDS = {
     "weights": "List, fetch and convert model weights.",
     "pretrain": "Train the bundled glip-nano from scratch.",
     "train": "Fine-tune the model on what people annotated.",
+    "simulate": "How much work learning saves, with a simulated person.",
     "models": "List, show, promote and roll back a project's model versions.",
     "stats": "What people changed, and what the proposals saved them.",
     "doubts": "Annotations that are likely wrong, with reasons.",
