@@ -5,10 +5,10 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
 
 import click
 
@@ -17,6 +17,7 @@ from backend.settings import child_environment
 
 # Waiting for a picture or the model takes a thread; /health, which Label Studio gives one second, must find another.
 _THREADS = 32
+_LOOK_SECONDS = 0.5
 
 log = logging.getLogger("glip_label.serve")
 
@@ -74,14 +75,32 @@ def command(host: str | None, port: int | None, model: str | None, worker: bool)
         server.run()
 
 
-def _worker(model: str) -> "subprocess.Popen[bytes]":
-    """Start a worker that trains the same model, which ends with the ``with`` block, or with us if we are killed.
+@contextmanager
+def _worker(model: str) -> Iterator[None]:
+    """Keep a worker at work that trains the same model, until the ``with`` block ends or we are killed.
 
     It is a process of its own: in this one, answers to events would wait for the interpreter while it works.
     """
+    stop = Event()
+    keeper = Thread(target=_keep_worker, args=(model, stop), name="worker")
+    keeper.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        keeper.join()
+
+
+def _keep_worker(model: str, stop: Event) -> None:
     command = [sys.executable, "-m", "backend.cli", "worker", "--until-stdin-ends"]
     environment = child_environment(MODEL=model)
-    return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 - ourselves
+    while not stop.is_set():
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as worker:  # noqa: S603 - ourselves
+            while worker.poll() is None and not stop.wait(_LOOK_SECONDS):
+                pass
+        if not stop.is_set():
+            log.error("the worker ended with %s: another one starts", worker.returncode)
+            stop.wait(_LOOK_SECONDS)
 
 
 def _warm_up(load: Callable[[], None]) -> None:

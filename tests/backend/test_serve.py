@@ -1,6 +1,7 @@
 """``glip-label serve`` and ``glip-label db`` as a user runs them: real processes, a real port, a real tiny model."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from urllib.request import Request, urlopen
 
 import pytest
@@ -115,6 +117,25 @@ def test_a_killed_service_takes_its_worker_along(model: Path, tmp_path: Path) ->
         assert any("inbox entry=1 applied" in line for line in process.stdout)
         process.kill()
         process.communicate(timeout=START_SECONDS)  # ends once nobody holds the other end of the pipe
+
+
+def worker_of(process: "subprocess.Popen[str]") -> int:
+    """Process id of a service's worker, once there is one."""
+    for _ in range(10 * START_SECONDS):
+        found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        if found:
+            return int(found[0])
+        sleep(0.1)
+    pytest.fail("the service started no worker")
+
+
+def test_a_worker_that_was_killed_is_followed_by_another(model: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, MODEL=model) as (url, process):
+        os.kill(worker_of(process), signal.SIGKILL)
+        with urlopen(Request(f"{url}/webhook", json.dumps(recorded("webhook_tasks_created")["json"]).encode())):
+            pass
+        assert process.stdout is not None
+        assert any("inbox entry=1 applied" in line for line in process.stdout)
 
 
 def test_the_service_is_put_together_without_torch_which_takes_seconds_to_import() -> None:
