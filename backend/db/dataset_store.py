@@ -31,6 +31,19 @@ from backend.domain.records import Look, Prediction, Region
 
 _PAGE = 500  # tasks
 
+# All that an export needs of a prediction; what was not shown is long, and stays where it is.
+_PREDICTION = (
+    PredictionRow.id,
+    PredictionRow.task_id,
+    PredictionRow.model_version,
+    PredictionRow.prompted,
+    PredictionRow.width,
+    PredictionRow.height,
+    PredictionRow.image,
+    PredictionRow.reference,
+    PredictionRow.sha256,
+)
+
 _Rows = Sequence[Row[Any]]
 
 
@@ -157,11 +170,10 @@ class _Page:
         self._regions: dict[int, list[AnnotatedRegion]] = defaultdict(list)
         self._provenance: dict[int, list[Provenance]] = defaultdict(list)
         self._read_regions({task.id: task.label_studio_id for task in tasks})
-        numbers = [task.label_studio_id for task in tasks]
-        self.looks = self._last_looks(numbers)
+        # Upright size and hash of the pictures that something was predicted for: the last look at each.
+        self.looks: dict[tuple[int, str], Any] = {}
         self.predictions: dict[tuple[int, str], list[Prediction]] = defaultdict(list)
-        if model_version is not None:
-            self._read_predictions(numbers, model_version)
+        self._read_predictions([task.label_studio_id for task in tasks], model_version)
 
     def annotations(self, task: Row[Any]) -> list[AttributedAnnotation]:
         return [self._annotation(task.label_studio_id, row) for row in self._versions[task.id]]
@@ -212,36 +224,28 @@ class _Page:
             by_task[row.task_id].append(row)
         return by_task
 
-    def _last_looks(self, tasks: Sequence[int]) -> dict[tuple[int, str], Row[Any]]:
-        """Upright size and hash, by task and reference, of the pictures that something was predicted for."""
-        found = self._rows(
-            PredictionRow,
-            (PredictionRow.project_id == self._project_id) & PredictionRow.task_id.in_(tasks),
-            PredictionRow.created_at,
+    def _read_predictions(self, tasks: Sequence[int], model_version: str | None) -> None:
+        columns = select(*_PREDICTION).where(
+            PredictionRow.project_id == self._project_id, PredictionRow.task_id.in_(tasks)
         )
-        return {(row.task_id, row.reference): row for row in found}
-
-    def _read_predictions(self, tasks: Sequence[int], model_version: str) -> None:
-        found = self._rows(
-            PredictionRow,
-            (PredictionRow.project_id == self._project_id)
-            & PredictionRow.task_id.in_(tasks)
-            & (PredictionRow.model_version == model_version)
-            & PredictionRow.prompted.is_(False),
-            PredictionRow.created_at,
-            PredictionRow.id,
-        )
+        rows: Sequence[Any] = self._connection.execute(
+            columns.order_by(PredictionRow.created_at, PredictionRow.id)
+        ).all()
+        self.looks = {(row.task_id, row.reference): row for row in rows}
+        wanted = [row for row in rows if row.model_version == model_version and not row.prompted]
+        if not wanted:
+            return
         regions: dict[str, list[Region]] = defaultdict(list)
-        for row in self._rows(
+        for region in self._rows(
             PredictionRegionRow,
-            PredictionRegionRow.prediction_id.in_([row.id for row in found]),
+            PredictionRegionRow.prediction_id.in_([row.id for row in wanted]),
             PredictionRegionRow.position,
         ):
-            regions[row.prediction_id].append(emitted_region(row))
-        for row in found:
+            regions[region.prediction_id].append(emitted_region(region))
+        for row in wanted:
             look = Look(row.image, row.reference, row.sha256)
-            found_in = tuple(regions[row.id])
-            prediction = Prediction(row.task_id, model_version, row.width, row.height, found_in, row.id, look)
+            found = tuple(regions[row.id])
+            prediction = Prediction(row.task_id, row.model_version, row.width, row.height, found, row.id, look)
             self.predictions[row.task_id, row.reference].append(prediction)
 
     def _rows(self, table: Any, condition: Any, *order: Any) -> _Rows:
