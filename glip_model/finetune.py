@@ -34,7 +34,7 @@ from glip_model.finetuning.settings import (
 from glip_model.finetuning.student import Asked, FullStudent, HeadStudent, PromptStudent, Student
 from glip_model.loading import load_model_folder
 from glip_model.training.machine import keep_freed_memory, save_checkpoint
-from glip_model.training.optimisation import AveragedWeights, first_not_finite
+from glip_model.training.optimisation import AveragedWeights, cosine_decay, first_not_finite
 from glip_model.training.samples import Handling
 
 __all__ = [
@@ -159,10 +159,9 @@ def _share_done(state: _State, settings: FinetuneSettings) -> float:
 
 def _train_step(state: _State, batch: Sequence[Asked], settings: FinetuneSettings) -> float:
     share = _share_done(state, settings)
-    cosine = _LAST_SHARE + (1 - _LAST_SHARE) * (1 + math.cos(math.pi * share)) / 2
     rising = min(1.0, (share + 1 / settings.steps) / _WARM_UP)
     for group in state.optimizer.param_groups:
-        group["lr"] = group["peak"] * rising * cosine
+        group["lr"] = group["peak"] * rising * cosine_decay(share, _LAST_SHARE)
     torch.manual_seed((settings.seed << 32) + state.step)  # dropout too is a function of seed and step
     student = state.student
     parameters = [parameter for parameter in student.trained.parameters() if parameter.requires_grad]

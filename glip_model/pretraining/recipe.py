@@ -3,7 +3,6 @@
 Every number of the recipe is in this module, in ``batches`` and in ``training.augment``.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from glip_model.configuration_glip import GlipConfig
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
+from glip_model.training.optimisation import cosine_decay
 
 INPUT_SIZE = {"shortest_edge": 416, "longest_edge": 512}
 """How large glip-nano sees pictures."""
@@ -44,8 +44,7 @@ class Schedule:
 
     def learning_rate(self, step: int, progress: float) -> float:
         """The rate at a step; ``progress`` in 0..1 is the share of the budget that is used up."""
-        cosine = self.last_share + (1 - self.last_share) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-        return self.peak_lr * min(1.0, (step + 1) / self.warm_up_steps) * cosine
+        return self.peak_lr * min(1.0, (step + 1) / self.warm_up_steps) * cosine_decay(progress, self.last_share)
 
 
 def nano_config(vocab_size: int, early_fusion: bool = True) -> GlipConfig:

@@ -1,5 +1,6 @@
 """How weights are moved, in pre-training and in fine-tuning alike."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,11 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def cosine_decay(progress: float, last_share: float) -> float:
+    """Share of the peak rate: from 1 down to ``last_share``, half a cosine over ``progress`` in 0..1 (SGDR, eq. 5)."""
+    return last_share + (1 - last_share) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
 class AveragedWeights:
