@@ -88,10 +88,11 @@ def build_backend(settings: Settings, detector: GlipModelDetector) -> Backend:
     Raises:
         StorageError: the database cannot be used, or needs an upgrade.
     """
-    unit_of_work = open_database(settings)
+    engine = open_prepared(settings.database_url)
+    unit_of_work = partial(SqlUnitOfWork, engine, open_letterbox(engine))
     limits = PredictLimits(score_threshold=settings.score_threshold, seconds=settings.predict_seconds)
     models = GlipModels(detector, VersionFolders(settings.home))
-    production = Production(open_database(settings, reads_only=True), models)
+    production = Production(partial(SqlUnitOfWork, engine, reads_only=True), models)
     return Backend(
         production=production,
         predict=Predict(production, build_images(settings), unit_of_work, limits),
@@ -121,13 +122,15 @@ def build_worker(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> 
     """Make the loop that applies events, fits scores and has jobs trained; with Label Studio set, it syncs, too."""
     from backend.services.fitting import Fitting  # takes seconds: scikit-learn
 
-    training = Training(unit_of_work)
+    # What only looks keeps no writer waiting, however much it reads.
+    reading = open_database(settings, reads_only=True)
+    waiting, training = Training(reading), Training(unit_of_work)
     policy = TrainingPolicy(settings.train_after, settings.train_hours)
-    process = TrainingProcess(lambda: bool(training.claimable()), child_environment(MODEL=settings.model))
+    process = TrainingProcess(lambda: bool(waiting.claimable()), child_environment(MODEL=settings.model))
     chores = [
         Chore("training", 1.0, process),
         Chore("training policy", 60.0, lambda: training.request_due(policy)),
-        Chore("fits", 60.0, Fitting(unit_of_work, settings.correct_edges)),
+        Chore("fits", 60.0, Fitting(unit_of_work, reading, settings.correct_edges)),
     ]
     if settings.label_studio_url is not None and settings.label_studio_token is not None and settings.sync_minutes:
         chores.append(Chore("sync", 60 * settings.sync_minutes, lambda: _sync_all(settings, unit_of_work)))
@@ -175,7 +178,6 @@ def build_learning(settings: Settings, images: Images) -> tuple[Models, Trainer]
     Raises:
         ModelError: there is no such model.
     """
-    from backend.glip_models import GlipModels
     from backend.trainer import GlipTrainer
 
     detector = build_detector(settings)

@@ -8,11 +8,13 @@ import click
 from backend.bootstrap import build_detector, open_database
 from backend.domain.learning import PRODUCTION, ModelVersion
 from backend.errors import UsageError
+from backend.glip_models import GlipModels
 from backend.model_folders import DEMO_MODEL
 from backend.ports import Detector
 from backend.services.projects import find_project
 from backend.services.promotion import production_version
 from backend.settings import Settings
+from backend.version_folders import VersionFolders
 
 _DEMO_GRADE = "demo grade; for real work: glip-label weights pull glip-t, then --model glip-t"
 
@@ -35,9 +37,6 @@ def open_detector(model: str | None) -> tuple[Detector, Settings]:
     base = build_detector(settings)
     detector: Detector = base
     if is_version:
-        from backend.glip_models import GlipModels
-        from backend.version_folders import VersionFolders
-
         version = _version(settings, project, name, base.version)
         detector = GlipModels(base, VersionFolders(settings.home)).open(version)
     remark = f" ({_DEMO_GRADE})" if settings.model == DEMO_MODEL and detector is base else ""

@@ -32,9 +32,13 @@ Proposals = Sequence[Proposal]
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Fits each project's versions anew when enough verdicts came; ``edges`` also learns how people move boxes."""
+    """Fits each project's versions anew when enough verdicts came; ``edges`` also learns how people move boxes.
+
+    ``reading`` makes the transactions in which verdicts are read: they may be very many.
+    """
 
     unit_of_work: Callable[[], UnitOfWork]
+    reading: Callable[[], UnitOfWork]
     edges: bool = False
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -44,7 +48,7 @@ class Fitting:
         Raises:
             StorageError: the database failed.
         """
-        with self.unit_of_work() as unit:
+        with self.reading() as unit:
             due = [
                 (project, version)
                 for project in unit.projects.all()
@@ -55,7 +59,7 @@ class Fitting:
 
     def fit(self, project: ProjectState, version: str) -> Fit:
         """Fit one version to all current verdicts on its proposals, and keep the fit."""
-        with self.unit_of_work() as unit:
+        with self.reading() as unit:
             judged = list(unit.corrections.judged(project.uid, version))
             moves = _moves(unit, judged) if self.edges else []
             images = [prediction.proposals for prediction in unit.predictions.newest(project.id, version)]
@@ -82,14 +86,18 @@ def fit_from_review(
         reviewed: images that it was not trained on, with all that it finds in them from ``FLOOR`` on.
         costs: of the person for whom thresholds are chosen.
     """
-    labels = {each.label for image, _ in reviewed for each in image.boxes}
-    annotator = Annotator(tuple(sorted(labels)), costs, IDEAL)
-    judgements = [
+    judgements = judged_again(reviewed, costs)
+    return fit_judgements(project, version, judgements, [found for _, found in reviewed], fitted_at, costs)
+
+
+def judged_again(reviewed: Sequence[tuple[ReviewedImage, Proposals]], costs: Costs) -> list[Judgement]:
+    """Judge proposals by what people left on the images, as a person without errors would."""
+    annotator = Annotator((), costs, IDEAL)  # who never confuses labels need not know them
+    return [
         judgement
         for image, found in reviewed
         for judgement in annotator.review(image.sha256, image.boxes, found).judgements
     ]
-    return fit_judgements(project, version, judgements, [found for _, found in reviewed], fitted_at, costs)
 
 
 def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:

@@ -5,11 +5,11 @@ from statistics import median, quantiles
 
 from backend.analysis.calibration import fit_calibration
 from backend.analysis.gate import Contender, GateDecision, GateSettings, decide
-from backend.analysis.simulated_annotator import IDEAL, Annotator
 from backend.analysis.thresholds import fit_thresholds
 from backend.domain.calibration import Calibration
 from backend.domain.learning import Answers, Contest, Part, Ruling
 from backend.domain.review import LABEL_STUDIO, Costs
+from backend.services.fitting import judged_again
 
 SETTINGS = GateSettings(costs=LABEL_STUDIO)
 
@@ -33,14 +33,8 @@ def judge(contest: Contest, settings: GateSettings = SETTINGS) -> Ruling:
 
 
 def _contender(contest: Contest, answers: Answers, costs: Costs) -> Contender:
-    annotator = Annotator((), costs, IDEAL)
     both = list(zip(contest.images, answers.proposals, strict=True))
-    judgements = [
-        judgement
-        for image, proposals in both
-        if image.part is Part.TUNE
-        for judgement in annotator.review(image.sha256, image.boxes, proposals).judgements
-    ]
+    judgements = judged_again([each for each in both if each[0].part is Part.TUNE], costs)
     return Contender(
         [proposals for image, proposals in both if image.part is Part.GATE],
         fit_thresholds(judgements, costs),

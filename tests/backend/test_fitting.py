@@ -24,7 +24,7 @@ SURE, UNSURE = Proposal(CAT, "cat", 0.9, "cat"), Proposal(DOG, "dog", 0.4, "dog"
 
 
 def fitting(database: FakeDatabase, *, edges: bool = False) -> Fitting:
-    return Fitting(database, edges, lambda: NOW)
+    return Fitting(database, database, edges, lambda: NOW)
 
 
 def newest(database: FakeDatabase) -> Fit:
@@ -145,7 +145,7 @@ def test_verdicts_in_tables_are_fitted_as_well(engine: Engine) -> None:
     predict_all(database, predictions)
     for prediction in predictions:
         submit(database, prediction, {0: CAT})
-    (fit,) = Fitting(database, clock=lambda: NOW)()
+    (fit,) = Fitting(database, database, clock=lambda: NOW)()
     with database() as unit:
         assert unit.fits.newest(UID, VERSION) == fit
-    assert Fitting(database)() == []
+    assert Fitting(database, database)() == []
