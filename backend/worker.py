@@ -1,14 +1,16 @@
-"""The loop that applies what came in, and does what is due from time to time."""
+"""The loop that applies what came in, and beside it another that does what is due from time to time."""
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Thread
 from time import monotonic, perf_counter
 
 from backend.errors import GlipLabelError, StorageError, ValueRefusedError
 from backend.services.corrections import CorrectionsService
 from backend.web.lines import one_line
+
+_PATIENCE = 5.0  # seconds that a chore is waited for at the end; its transaction is undone if it takes longer
 
 log = logging.getLogger("glip_label.worker")
 
@@ -27,7 +29,7 @@ class Worker:
 
     Args:
         corrections: the service that applies.
-        chores: what else to do; a chore that takes long keeps the inbox waiting.
+        chores: what else to do, one after the other in a thread of their own: the inbox waits for none.
         poll_seconds: how long to wait where the inbox is empty, or the database away.
         at_end: called when the loop ends.
     """
@@ -48,15 +50,17 @@ class Worker:
 
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set; the fact in hand is finished first."""
+        beside = Thread(target=self._do_chores, args=(stop,), name="chores", daemon=True)
+        beside.start()
         try:
             while not stop.is_set():
                 try:
                     self.drain(stop)
                 except StorageError as error:
                     log.error("the inbox waits: %s", error)
-                self._do_chores()
                 stop.wait(self._poll_seconds)
         finally:
+            beside.join(_PATIENCE)
             self._at_end()
 
     def drain(self, stop: Event | None = None) -> int:
@@ -93,14 +97,18 @@ class Worker:
             log.info("inbox entry=%d applied ms=%.0f", entry, 1000 * (perf_counter() - begun))
         return applied
 
-    def _do_chores(self) -> None:
-        for chore, due in self._due.items():
-            if self._clock() < due:
-                continue
-            try:
-                chore.do()
-            except GlipLabelError as error:
-                log.error("%s: %s", chore.name, error)
-            except Exception:
-                log.exception("%s failed by a defect of glip-label", chore.name)
-            self._due[chore] = self._clock() + chore.seconds
+    def _do_chores(self, stop: Event) -> None:
+        while not stop.is_set():
+            for chore, due in self._due.items():
+                if not stop.is_set() and self._clock() >= due:
+                    self._do(chore)
+                    self._due[chore] = self._clock() + chore.seconds
+            stop.wait(self._poll_seconds)
+
+    def _do(self, chore: Chore) -> None:
+        try:
+            chore.do()
+        except GlipLabelError as error:
+            log.error("%s: %s", chore.name, error)
+        except Exception:
+            log.exception("%s failed by a defect of glip-label", chore.name)

@@ -138,6 +138,24 @@ def test_chores_are_done_in_their_time_and_may_fail(caplog: pytest.LogCaptureFix
     assert "other failed by a defect of glip-label" in caplog.text
 
 
+def test_what_comes_in_is_applied_while_a_chore_takes_long() -> None:
+    service = CorrectionsService(FakeDatabase())
+    stop, applied = Event(), []
+
+    def chore() -> None:
+        service.receive("ANNOTATION_CREATED", annotated(make_annotation()))
+        while not service.inbox()[0].applied and not stop.wait(0.001):
+            pass
+        applied.append(service.inbox()[0].applied)
+        stop.set()
+
+    worker = Thread(target=Worker(service, [Chore("fits", 10.0, chore)], poll_seconds=0.001).run, args=(stop,))
+    worker.start()
+    worker.join(10)
+    stop.set()
+    assert applied == [1]
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     upgrade(open_engine(database_of(tmp_path)))
