@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -164,6 +165,9 @@ def _rows(made: Picture) -> Iterator[Row]:
             "query_key": "labels",
             "width": made.width,
             "height": made.height,
+            "image": "image",
+            "reference": made.reference,
+            "sha256": sha256(made.file_name.encode()).hexdigest(),
             "created_at": when - timedelta(days=1),
         },
     )
