@@ -1,6 +1,6 @@
 """How often the gate errs: ``python -m benchmarks.gate [--projects 1000]``.
 
-Simulated projects, 60 to 200 gate images each, in which the simulated annotator reviews what synthetic detectors
+Simulated projects, 10 to 200 gate images each, in which the simulated annotator reviews what synthetic detectors
 propose. No better: candidates are fresh draws of the very detector in production, several in a row against the same
 production, as after each batch of corrections; what counts is how many projects ever promote one. The seconds alone
 decide here, so that the other conditions, which can only refuse, do not flatter the result. Better: candidates that are
@@ -29,6 +29,7 @@ PRODUCTION = SyntheticDetector(recall=0.8, invented=2.0, spread=0.05)
 SHOWN = ShowThresholds(0.3)
 DRAWS = 12  # detections of the same model and image, as from twelve trainings that differ by chance
 SIZES = (60, 100, 200)
+SMALLEST, LARGEST = GateSettings().least_images, 200
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def false_promotions(world: World, projects: int, tries: int, seed: int) -> tupl
     chance = np.random.default_rng(seed)
     first, ever = 0, 0
     for _ in tqdm(range(projects), "no better", disable=None):
-        size = int(chance.integers(SIZES[0], SIZES[-1] + 1))
+        size = round(math.exp(chance.uniform(math.log(SMALLEST), math.log(LARGEST))))  # most projects are small
         gate = world.seconds[chance.choice(len(world.images), size, replace=False)]
         versions = chance.permuted(gate, axis=1)
         promoted = [attempt for attempt in range(1, tries + 1) if faster(versions, attempt, chance)]

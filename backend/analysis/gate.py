@@ -49,7 +49,7 @@ class GateSettings:
         costs: of the project's way of reviewing.
         alpha: probability of ever promoting something no faster than the same production.
         least_images, least_boxes: with fewer nothing is promoted.
-        ap_margin: AP may not fall by more; the candidate has to show it.
+        ap_margin: AP may not be seen to fall by more.
         label_margin, label_boxes: no label with as many boxes may be seen to lose more AP.
         calibration_margin: the calibration error may not be seen to rise by more.
         latency_ratio: latency may not rise by more.
@@ -57,8 +57,8 @@ class GateSettings:
 
     costs: Costs = CARDS
     alpha: float = 0.05
-    least_images: int = 30
-    least_boxes: int = 100
+    least_images: int = 10
+    least_boxes: int = 30
     ap_margin: float = 0.005
     label_margin: float = 0.05
     label_boxes: int = 20
@@ -229,8 +229,8 @@ def _reasons(decision: GateDecision, settings: GateSettings, boxes: Mapping[str,
     seconds, ap = decision.seconds, decision.ap
     if seconds.high is None or not seconds.high < 0:
         reasons.append(f"not clearly faster: {seconds.candidate:.2f} s per image instead of {seconds.production:.2f}")
-    if ap and ap.low is not None and not ap.low > -settings.ap_margin:
-        reasons.append(f"AP may have fallen: from {ap.production:.3f} to {ap.candidate:.3f}, perhaps by {-ap.low:.3f}")
+    if ap and ap.high is not None and ap.high < -settings.ap_margin:
+        reasons.append(f"AP fell from {ap.production:.3f} to {ap.candidate:.3f}")
     for label, each in decision.labels.items():
         if boxes[label] >= settings.label_boxes and each.high is not None and each.high < -settings.label_margin:
             reasons.append(f"AP of {label} fell from {each.production:.3f} to {each.candidate:.3f}")

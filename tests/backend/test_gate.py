@@ -57,9 +57,26 @@ def test_the_same_model_is_not_promoted_over_itself() -> None:
 
 
 def test_too_few_images_or_boxes_promote_nothing() -> None:
-    for images in ([], reviewed(29), [replace(each, boxes=each.boxes[:1]) for each in reviewed(60)]):
+    for images in ([], reviewed(9), [replace(each, boxes=each.boxes[:1]) for each in reviewed(20)]):
         (reason,) = decide(images, contender(images, POOR), contender(images, GOOD), QUICK).reasons
-        assert "too few: 30 images and 100 boxes are needed" in reason
+        assert "too few: 10 images and 30 boxes are needed" in reason
+
+
+def test_a_faster_candidate_whose_ap_is_seen_to_fall_is_refused() -> None:
+    # Its boxes save as much time, but the hidden ones rank true and false the wrong way round.
+    images = reviewed(60)
+    good = contender(images, GOOD)
+    shown = [[each for each in given if each.score >= 0.3] for given in good.proposals]
+    wrong = [
+        [*given, *(replace(each, score=0.99, label="owl" if each.label == "cat" else "cat") for each in more)]
+        for given, more in zip(shown, good.proposals, strict=True)
+    ]
+    silent = replace(good, proposals=[[] for _ in images])
+    hidden = replace(good, proposals=wrong, thresholds=ShowThresholds(0.3, {"cat": 0.995, "owl": 0.995}))
+    decision = decide(images, replace(silent, proposals=shown, thresholds=ShowThresholds(0.995)), hidden, QUICK)
+    assert decision.seconds.high is not None
+    assert decision.seconds.high < 0
+    assert any(reason.startswith("AP fell from") for reason in decision.reasons)
 
 
 def test_a_faster_candidate_that_forgot_a_label_is_refused() -> None:
