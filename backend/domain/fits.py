@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
+from random import Random
 
 from backend.domain.calibration import Calibration
 from backend.domain.edges import EdgeCorrection
 from backend.domain.records import Picture, Proposal, Region
-from backend.domain.review import EXPLORED_SHARE, FLOOR, ShowThresholds, is_explored
+from backend.domain.review import EXPLORED_PROPOSALS, EXPLORED_SHARE, FLOOR, ShowThresholds, is_explored
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,8 @@ class Reading:
     ) -> tuple[tuple[Region, ...], tuple[Proposal, ...]]:
         """Part what a model found in a picture into what people see, best first, and what they do not.
 
-        On explored images they see everything from ``FLOOR`` on. What only these show stands for all that the others
-        hide, and is weighted so.
+        On explored images they also see some of what is hidden elsewhere, from ``FLOOR`` on: all of it if that is
+        little. What is shown so stands for all that is hidden, and is weighted accordingly.
 
         Args:
             identity: of the prediction; the regions' ids begin with it.
@@ -93,20 +94,18 @@ class Reading:
         if self.fit is not None:
             edges = self.fit.edges
             proposals = [edges.corrected(each, picture.width, picture.height) for each in proposals]
-        explored = not self.theirs and is_explored(picture.sha256)
-        seen = [(self._seen(each), self._shows(each), each) for each in proposals]
-        shown = [
-            (score, 1.0 if shows else 1 / EXPLORED_SHARE, each)
-            for score, shows, each in seen
-            if shows or (explored and each.score >= FLOOR)
-        ]
-        shown.sort(key=lambda entry: -entry[0])
+        weights = {id(each): 1.0 for each in proposals if self._shows(each)}
+        if not self.theirs and is_explored(picture.sha256):
+            hidden = [each for each in proposals if id(each) not in weights and each.score >= FLOOR]
+            chance = Random(picture.sha256)  # noqa: S311 - the same boxes each time, nothing secret
+            drawn = chance.sample(hidden, min(len(hidden), EXPLORED_PROPOSALS))
+            weights |= {id(each): len(hidden) / len(drawn) / EXPLORED_SHARE for each in drawn}
+        shown = sorted((each for each in proposals if id(each) in weights), key=lambda each: -self._seen(each))
         regions = tuple(
-            Region(f"{identity}-{index}", each, None if self.fit is None else score, weight)
-            for index, (score, weight, each) in enumerate(shown)
+            Region(f"{identity}-{index}", each, None if self.fit is None else self._seen(each), weights[id(each)])
+            for index, each in enumerate(shown)
         )
-        kept = {id(each) for _, _, each in shown}
-        return regions, tuple(each for each in proposals if id(each) not in kept)
+        return regions, tuple(each for each in proposals if id(each) not in weights)
 
     def _seen(self, proposal: Proposal) -> float:
         if self.fit is None:

@@ -23,7 +23,7 @@ from backend.services.ordering import rounds_of, urgency
 
 log = logging.getLogger("glip_label.fitting")
 
-LEAST = 30  # verdicts; with fewer, scores are left as they are
+LEAST = 10  # verdicts; with fewer, scores are left as they are
 _GROWTH = 1.2  # by how much verdicts must outnumber those of the last fit
 _QUANTILES = 100
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine
 
 from backend.db.schema import upgrade
@@ -14,7 +15,7 @@ from backend.domain.edges import EdgeCorrection, EdgeShift
 from backend.domain.fits import Fit, Reading
 from backend.domain.geometry import Box
 from backend.domain.records import Look, Picture, Prediction, Proposal, Query, Region
-from backend.domain.review import FLOOR, ShowThresholds, is_explored
+from backend.domain.review import EXPLORED_PROPOSALS, EXPLORED_SHARE, FLOOR, ShowThresholds, is_explored
 from backend.domain.verdicts import VerdictKind
 from backend.services.corrections import apply_fact
 from backend.services.fitting import judgements_of
@@ -68,6 +69,17 @@ def test_an_explored_image_shows_what_thresholds_hide_and_it_stands_for_twenty()
     regions, hidden = Reading(None, 0.3, theirs=False).read(proposals, picture(EXPLORED), "p")
     assert [(region.proposal.score, region.weight) for region in regions] == [(0.5, 1.0), (0.06, 20.0)]
     assert hidden == (proposals[2],)
+
+
+def test_of_much_that_is_hidden_an_explored_image_shows_a_little_which_stands_for_all_of_it() -> None:
+    proposals = [found("cat", 0.5), *(found("dog", 0.06 + index / 1000) for index in range(100))]
+    regions, hidden = Reading(None, 0.3, theirs=False).read(proposals, picture(EXPLORED), "p")
+    explored = [region for region in regions if region.weight > 1]
+    assert len(explored) == EXPLORED_PROPOSALS
+    assert len(hidden) == 100 - EXPLORED_PROPOSALS
+    assert sum(region.weight for region in explored) == pytest.approx(100 / EXPLORED_SHARE)
+    again, _ = Reading(None, 0.3, theirs=False).read(proposals, picture(EXPLORED), "p")
+    assert again == regions
 
 
 def test_below_a_threshold_that_a_person_chose_nothing_is_shown_not_even_to_explore() -> None:

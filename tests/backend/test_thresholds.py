@@ -20,7 +20,6 @@ from backend.domain.review import (
     Costs,
     Judgement,
     ShowThresholds,
-    exploration_weight,
     is_explored,
     judgement_of,
     slow,
@@ -92,8 +91,6 @@ def test_the_same_few_images_are_always_explored() -> None:
     explored = [name for name in names if is_explored(name)]
     assert explored == [name for name in names if is_explored(name)]
     assert len(explored) / 4000 == pytest.approx(0.05, abs=0.015)
-    thresholds = ShowThresholds(0.3)
-    assert [exploration_weight(proposed(score), thresholds) for score in (0.5, 0.1)] == [1.0, 20.0]
 
 
 @pytest.mark.parametrize("costs", [CARDS, LABEL_STUDIO])
