@@ -194,18 +194,15 @@ class _Run:
         self._number += 1
         model, tasks = self._production, self._next_batch()
         batch = [self._simulation.project.pool[task] for task in tasks]
-        proposals = model.proposals(batch)
-        leading = self._views[0]
-        seen = {
-            view: [view.seen(image, found) for image, found in zip(batch, proposals, strict=True)]
-            for view in self._views
-        }
+        leading, pays = self._views[0], choosing_pays(self._gains)
+        ordered = leading.reading.fit is not None
+        seen: dict[View, list[Seen]] = {view: [] for view in self._views}
+        for image, found in zip(batch, model.proposals(batch), strict=True):
+            for view in self._views:
+                seen[view].append(view.review(image, found, model.name, pays=pays))
         self._reviewed += [(image, each.left(image)) for image, each in zip(batch, seen[leading], strict=True)]
-        if leading.reading.fit is not None:
+        if ordered:
             self._gains.append(_gains(self._uid, tasks, seen[leading]))
-        pays = choosing_pays(self._gains)
-        for view in self._views:
-            view.learn(model.name, seen[view], proposals, pays)
         ruling, seconds = self._learn()
         return Round(
             strategy=self._strategy,

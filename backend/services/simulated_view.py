@@ -59,35 +59,36 @@ class View:
         self.person = person
         self._project = project
         self.judgements: list[Judgement] = []
+        self._found: list[Sequence[Proposal]] = []  # by the present model, in images that were reviewed
         cut = PredictLimits().score_threshold if display.cut is None else display.cut
         self.reading = Reading(None, cut, theirs=display.cut is not None)
 
-    def seen(self, image: TrueImage, found: Sequence[Proposal]) -> Seen:
-        """Let the person review an image in which the model found something."""
-        picture = Picture(image.width, image.height, b"", image.sha256, image.name)
-        shown, _ = self.reading.read(found, picture, image.name)
-        return Seen(shown, self.person.review(image.name, image.objects, [region.proposal for region in shown]))
+    def review(self, image: TrueImage, found: Sequence[Proposal], model: str, *, pays: bool) -> Seen:
+        """Let the person review an image in which the model found something, and read scores anew where that is due.
 
-    def begin(self, model: str, reviewed: Sequence[tuple[ReviewedImage, Sequence[Proposal]]]) -> None:
-        """Go over to another model, whose scores are read by what it finds in images that it did not learn from."""
-        self.judgements = []
-        if not self.reading.theirs:
-            fit = fit_from_review(self._project, model, reviewed, datetime.now(UTC), self.display.costs)
-            self.reading = replace(self.reading, fit=fit)
-
-    def learn(self, model: str, seen: Sequence[Seen], found: Sequence[Sequence[Proposal]], pays: bool) -> None:
-        """Read scores anew where enough was judged since.
+        As in Label Studio where an image is predicted when it is opened: what was judged on one image decides what is
+        shown on the next.
 
         Args:
-            found: all that the model found in the same images.
             pays: whether images are worth choosing.
         """
+        picture = Picture(image.width, image.height, b"", image.sha256, image.name)
+        shown, _ = self.reading.read(found, picture, image.name)
+        seen = Seen(shown, self.person.review(image.name, image.objects, [region.proposal for region in shown]))
+        self._found.append(found)
         self.judgements += [
             replace(judgement, weight=region.weight)
-            for each in seen
-            for region, judgement in zip(each.shown, each.review.judgements, strict=True)
+            for region, judgement in zip(shown, seen.review.judgements, strict=True)
         ]
         if not self.reading.theirs and is_due(len(self.judgements), self.reading.fit):
             now, costs = datetime.now(UTC), self.display.costs
-            fit = fit_judgements(self._project, model, self.judgements, found, now, costs)
+            fit = fit_judgements(self._project, model, self.judgements, self._found, now, costs)
             self.reading = replace(self.reading, fit=fit if pays else replace(fit, ordering=()))
+        return seen
+
+    def begin(self, model: str, reviewed: Sequence[tuple[ReviewedImage, Sequence[Proposal]]]) -> None:
+        """Go over to another model, whose scores are read by what it finds in images that it did not learn from."""
+        self.judgements, self._found = [], []
+        if not self.reading.theirs:
+            fit = fit_from_review(self._project, model, reviewed, datetime.now(UTC), self.display.costs)
+            self.reading = replace(self.reading, fit=fit)
