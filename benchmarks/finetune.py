@@ -4,7 +4,7 @@ On each COCO-style set (a folder with ``images/``, ``train.json`` and ``test.jso
 comes, then after 10, 50, 100 and all training pictures in each mode, with the seconds each took (loading the base and
 writing the result included; finding out the AP is not), and the processor seconds, which a busy machine changes less.
 Pictures are taken in one random order, so that fewer are part of more. A cell that the results file holds is not
-measured again, so that a stopped benchmark goes on.
+measured again, so that a stopped benchmark goes on. ``--plot FILE`` draws what the results file holds.
 """
 
 import argparse
@@ -96,6 +96,29 @@ def table(results: dict[str, dict[str, Any]], sets: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def draw(results: Mapping[str, Mapping[str, Any]], sets: Sequence[str], file: Path) -> None:
+    """Plot AP50 over the number of training pictures, one line per mode, one field per set."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2 * len(sets), 3.2), layout="constrained")
+    fields = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
+    for field, name in zip(fields, sets, strict=True):
+        zero = results.get(f"{name}-zero-shot")
+        for mode in get_args(Mode):
+            cells = (results.get(f"{name}-{mode}-{count or 'all'}") for count in COUNTS)
+            points = [(0, zero["ap50"])] if zero else []
+            points += [(each["pictures"], each["ap50"]) for each in cells if each]
+            field.plot(*zip(*points, strict=True), marker="o", label=mode)
+        field.set_xscale("symlog", linthresh=10)
+        field.set_title(name.replace("_", " "))
+        field.set_xlabel("training pictures")
+        field.set_ylim(0, 1)
+        field.grid(alpha=0.3)
+    fields[0].set_ylabel("AP50, test split")
+    fields[0].legend()
+    figure.savefig(file)
+
+
 def main() -> None:
     """Read the command line, measure what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -111,6 +134,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="keep the trained versions")
+    parser.add_argument("--plot", type=Path, help="picture of the curves")
     args = parser.parse_args()
     keep_freed_memory()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -131,6 +155,8 @@ def main() -> None:
                 aside.write_text(json.dumps(results, indent=2) + "\n")
                 aside.replace(file)
     print(table(results, args.sets))
+    if args.plot:
+        draw(results, args.sets, args.plot)
 
 
 if __name__ == "__main__":
