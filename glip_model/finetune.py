@@ -95,8 +95,8 @@ def finetune(
     if not (folder / CHECKPOINT).exists() and (is_adapter(folder) or (folder / "config.json").exists()):
         return
     keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, processor = load_model_folder(base, device)
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, processor = load_model_folder(base, torch.device(device))
     asking = Asking(processor.tokenizer, prompts, examples, model.config.max_text_len)
     try:
         student = _student(settings, (model, processor), asking)
@@ -234,6 +234,6 @@ def _run_id(
     base: Path, prompts: Sequence[Sequence[str]], examples: Sequence[TrainingExample], settings: FinetuneSettings
 ) -> str:
     """Digest of all that a resumed run must have in common with the one that began."""
-    facts = asdict(settings) | {"checkpoint_seconds": None, "base": weights_sha256(base)}
+    facts = asdict(settings) | {"checkpoint_seconds": None, "device": None, "base": weights_sha256(base)}
     facts |= {"prompts": [list(words) for words in prompts], "examples": fingerprint(examples)}
     return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

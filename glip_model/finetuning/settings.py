@@ -34,6 +34,7 @@ class FinetuneSettings:
         frozen: in mode "full" the parts that stay as they are, as prefixes of parameter names: ``("text_encoder",)``.
         handling: what augmentation may do.
         checkpoint_seconds: time between checkpoints.
+        device: torch device to train on; None for a GPU where there is one.
     """
 
     mode: Mode
@@ -45,6 +46,7 @@ class FinetuneSettings:
     frozen: tuple[str, ...] = ()
     handling: Handling = field(default_factory=Handling)
     checkpoint_seconds: float = 30.0
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,4 +101,4 @@ def default_settings(
     if mode is None:
         mode = "prompt" if filled < _FEW else "full"
     steps = {"prompt": 150, "head": 300, "full": min(1200, 100 + 3 * filled)}[mode]
-    return FinetuneSettings(mode, steps, minutes=20.0 if device.type == "cpu" else None)
+    return FinetuneSettings(mode, steps, minutes=20.0 if device.type == "cpu" else None, device=str(device))

@@ -232,3 +232,9 @@ def test_few_pictures_teach_prompts_and_many_the_whole_model() -> None:
     assert few.mode == many.mode == "full"
     assert few.steps < many.steps
     assert (few.minutes, default_settings(examples(60), torch.device("cuda")).minutes) == (20.0, None)
+
+
+def test_the_device_that_was_chosen_is_trained_on(base: Path, tmp_path: Path) -> None:
+    assert default_settings(examples(60), torch.device("cuda")).device == "cuda"
+    with pytest.raises(RuntimeError, match="meta"):  # as torch says that it cannot compute there
+        finetune(base, PROMPTS, examples(6), settings("full", 2, device="meta"), tmp_path)
