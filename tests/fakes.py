@@ -250,7 +250,8 @@ class FakeCorrections:
         for annotation in self.current(project):
             yield from self.verdicts(project, annotation)
 
-    def judged(self, project: str, model_version: str) -> Iterator[Judged]:
+    def judged(self, project: str, model_version: str, newest: int) -> Sequence[Judged]:
+        found = []
         emitted = {
             region.id: (region, each.fit) for each in self._tables.predictions.values() for region in each.regions
         }
@@ -258,7 +259,8 @@ class FakeCorrections:
             for verdict in self.verdicts(project, annotation):
                 if verdict.model_version == model_version:
                     region, fit = emitted.get(verdict.emitted_region or "", (None, None))
-                    yield Judged(verdict, annotation.task_id, region, fit)
+                    found.append(Judged(verdict, annotation.task_id, region, fit))
+        return found[-newest:]
 
     def count_judged(self, project: str) -> Mapping[str, int]:
         weights = {region.id: region.weight for each in self._tables.predictions.values() for region in each.regions}

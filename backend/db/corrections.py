@@ -162,18 +162,21 @@ class SqlCorrections:
         for row, annotation_id in self._session.execute(query.execution_options(yield_per=_BATCH)):
             yield _verdict(annotation_id, row)
 
-    def judged(self, project: str, model_version: str) -> Iterator[Judged]:
+    def judged(self, project: str, model_version: str, newest: int) -> Sequence[Judged]:
         columns = select(VerdictRow, AnnotationRow.label_studio_id, TaskRow.label_studio_id, PredictionRegionRow)
         query = (
             _of_current(columns.add_columns(PredictionRow.fit_id), project)
             .outerjoin(PredictionRegionRow, PredictionRegionRow.id == VerdictRow.emitted_region)
             .outerjoin(PredictionRow, PredictionRow.id == PredictionRegionRow.prediction_id)
             .where(VerdictRow.model_version == model_version)
-            .order_by(AnnotationRow.label_studio_id, VerdictRow.position)
+            .order_by(AnnotationRow.label_studio_id.desc(), VerdictRow.position.desc())
+            .limit(newest)
         )
-        found = self._session.execute(query.execution_options(yield_per=_BATCH))
-        for verdict, annotation_id, task_id, region, fit in found:
-            yield Judged(_verdict(annotation_id, verdict), task_id, region and emitted_region(region), fit)
+        found = [
+            Judged(_verdict(annotation_id, verdict), task_id, region and emitted_region(region), fit)
+            for verdict, annotation_id, task_id, region, fit in self._session.execute(query)
+        ]
+        return found[::-1]
 
     def count_judged(self, project: str) -> Mapping[str, int]:
         query = (

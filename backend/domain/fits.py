@@ -22,7 +22,7 @@ class Fit:
         model_version: whose scores.
         calibration: from scores to what people see as scores.
         thresholds: on the model's own scores.
-        judgements: how many it rests on.
+        judgements: how many there were; it rests on the newest.
         fitted_at: UTC.
         edges: how people always move the boxes; nothing unless that is switched on.
         ordering: urgencies of the project's images, rising; empty where their order does not pay: chance decides.

@@ -188,8 +188,8 @@ class Corrections(Protocol):
         """Yield the verdicts on what ``current`` yields, by annotation and position."""
         ...
 
-    def judged(self, project: str, model_version: str) -> Iterator[Judged]:
-        """Yield the current verdicts on what a version proposed or missed, by annotation and position."""
+    def judged(self, project: str, model_version: str, newest: int) -> Sequence[Judged]:
+        """Return the last so many current verdicts on what a version proposed or missed, by annotation and position."""
         ...
 
     def count_judged(self, project: str) -> Mapping[str, int]:

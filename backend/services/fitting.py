@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from heapq import nsmallest
 
 from backend.analysis.acquisition import choosing_pays
 from backend.analysis.calibration import fit_calibration
@@ -19,11 +20,13 @@ from backend.domain.records import Proposal
 from backend.domain.review import LABEL_STUDIO, Costs, Judgement, judgement_of
 from backend.domain.verdicts import EdgeOffsets, Judged, VerdictKind
 from backend.ports import UnitOfWork
-from backend.services.ordering import rounds_of, urgency
+from backend.services.ordering import chance, rounds_of, urgency
 
 log = logging.getLogger("glip_label.fitting")
 
 LEAST = 10  # verdicts; with fewer, scores are left as they are
+MOST = 20_000  # verdicts; more tell no more, and take their time
+_EXAMPLES = 2000  # images
 _GROWTH = 1.2  # by how much verdicts must outnumber those of the last fit
 _QUANTILES = 100
 
@@ -58,14 +61,18 @@ class Fitting:
         return [self.fit(project, version) for project, version in due]
 
     def fit(self, project: ProjectState, version: str) -> Fit:
-        """Fit one version to all current verdicts on its proposals, and keep the fit."""
+        """Fit one version to the newest verdicts on its proposals, and keep the fit."""
         with self.reading() as unit:
-            judged = list(unit.corrections.judged(project.uid, version))
+            count = unit.corrections.count_judged(project.uid).get(version, 0)
+            judged = unit.corrections.judged(project.uid, version, MOST)
             moves = _moves(unit, judged) if self.edges else []
-            images = [prediction.proposals for prediction in unit.predictions.newest(project.id, version)]
+            predictions = unit.predictions.newest(project.id, version)
+            # Chance places these: they are like all the others.
+            examples = nsmallest(_EXAMPLES, predictions, key=lambda each: chance(project.uid, each.task_id))
+        images = [each.proposals for each in examples]
         fit = fit_judgements(project.uid, version, judgements_of(judged), images, self.clock())
         pays = choosing_pays(rounds_of(project.uid, judged))
-        fit = replace(fit, edges=fit_edges(moves), ordering=fit.ordering if pays else ())
+        fit = replace(fit, judgements=count, edges=fit_edges(moves), ordering=fit.ordering if pays else ())
         with self.unit_of_work() as unit:
             unit.fits.add(fit)
             unit.commit()

@@ -17,7 +17,7 @@ from backend.domain.fits import Reading
 from backend.domain.records import Proposal
 from backend.domain.review import LABEL_STUDIO, Judgement, ShowThresholds
 from backend.ports import UnitOfWork
-from backend.services.fitting import judgements_of
+from backend.services.fitting import MOST, judgements_of
 from backend.services.ordering import chance, is_random
 
 _EVERY = round(1 / RANDOM_SHARE)
@@ -58,7 +58,7 @@ def next_batch(
         reviewed = {annotation.task_id for annotation in unit.corrections.current(project.uid)}
         waiting = unit.corrections.live_tasks(project.uid) - reviewed
         fit = unit.fits.newest(project.uid, version)
-        judgements = judgements_of(unit.corrections.judged(project.uid, version))
+        judgements = judgements_of(unit.corrections.judged(project.uid, version, MOST))
         predicted = {each.task_id: each.proposals for each in unit.predictions.newest(project.id, version)}
     picked = choose(project.uid, waiting, predicted, Reading(fit, threshold, theirs=False), judgements, size)
     drawn = frozenset(task for task, is_drawn in picked.items() if is_drawn)

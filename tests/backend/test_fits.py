@@ -141,7 +141,7 @@ def test_verdicts_on_what_a_prompt_found_are_not_counted(engine: Engine) -> None
         apply_fact(unit, annotated(make_annotation(1, 4e9, make_region("a-0"))))
         unit.commit()
     with SqlUnitOfWork(engine) as unit:
-        assert [each.region for each in unit.corrections.judged(UID, "nano-1")] == [region]
+        assert [each.region for each in unit.corrections.judged(UID, "nano-1", 1000)] == [region]
         assert unit.corrections.count_judged(UID) == {}
 
 
@@ -156,13 +156,14 @@ def test_a_verdict_tells_how_its_region_was_shown_and_hidden_ones_have_none(engi
         apply_fact(unit, annotated(make_annotation(1, 4e9, drawn)))
         unit.commit()
     with SqlUnitOfWork(engine) as unit:
-        judged = list(unit.corrections.judged(UID, "nano-1"))
+        judged = unit.corrections.judged(UID, "nano-1", 1000)
         assert [(each.verdict.kind, each.task_id, each.region, each.fit) for each in judged] == [
             (VerdictKind.ADDED, 1, None, None),
             (VerdictKind.DELETED, 1, make_prediction("a").regions[0], "fit"),
         ]
         assert unit.corrections.count_judged(UID) == {"nano-1": 1}
-        assert list(unit.corrections.judged(UID, "nano-2")) == []
+        assert unit.corrections.judged(UID, "nano-1", 1) == judged[1:]
+        assert unit.corrections.judged(UID, "nano-2", 1000) == []
 
 
 def test_a_new_fit_is_a_new_prediction_of_its_own_and_the_model_is_asked_for_all_above_the_floor() -> None:
@@ -208,7 +209,7 @@ def test_what_a_prompt_found_is_neither_explored_nor_deleted_nor_judged() -> Non
         apply_fact(unit, annotated(make_annotation(1, 4e9, make_region(asked.regions[1].id))))
         unit.commit()
     with database() as unit:
-        judged = list(unit.corrections.judged(UID, "nano-1"))
+        judged = unit.corrections.judged(UID, "nano-1", 1000)
         assert unit.corrections.count_judged(UID) == {}
     assert [each.region for each in judged] == [asked.regions[1]]
     assert judgements_of(judged) == []
