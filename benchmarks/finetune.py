@@ -106,8 +106,10 @@ def draw(results: Mapping[str, Mapping[str, Any]], sets: Sequence[str], file: Pa
         zero = results.get(f"{name}-zero-shot")
         for mode in get_args(Mode):
             cells = (results.get(f"{name}-{mode}-{count or 'all'}") for count in COUNTS)
-            points = [(0, zero["ap50"])] if zero else []
-            points += [(each["pictures"], each["ap50"]) for each in cells if each]
+            points = [(each["pictures"], each["ap50"]) for each in cells if each]
+            if not points:
+                continue
+            points = [(0, zero["ap50"]), *points] if zero else points
             field.plot(*zip(*points, strict=True), marker="o", label=mode)
         field.set_xscale("symlog", linthresh=10)
         field.set_title(name.replace("_", " "))
@@ -115,7 +117,7 @@ def draw(results: Mapping[str, Mapping[str, Any]], sets: Sequence[str], file: Pa
         field.set_ylim(0, 1)
         field.grid(alpha=0.3)
     fields[0].set_ylabel("AP50, test split")
-    fields[0].legend()
+    fields[0].legend(loc="lower right")
     figure.savefig(file)
 
 
