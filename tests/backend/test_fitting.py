@@ -42,7 +42,7 @@ def review(database: FakeDatabase, tasks: range, right: int) -> None:
         submit(database, prediction, {0: CAT} if prediction.task_id % 10 < right else {})
 
 
-def test_before_thirty_verdicts_nothing_is_fitted() -> None:
+def test_before_ten_verdicts_nothing_is_fitted() -> None:
     database = FakeDatabase()
     review(database, range(LEAST // 2 - 1), right=5)
     assert fitting(database)() == []
