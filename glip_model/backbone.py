@@ -117,7 +117,7 @@ class WindowAttention(nn.Module):
             out: where the result goes, or None.
         """
         B, k, n, C = windows.shape
-        parts = self.qkv(windows).view(B * k, n, 3, self.num_heads, -1)
+        parts = linear(windows, self.qkv.weight, self.qkv.bias).view(B * k, n, 3, self.num_heads, -1)
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # each (B k, heads, n, d)
         bias = self._bias() if mask is None else (self._bias() + mask.unsqueeze(1)).repeat(B, 1, 1, 1)
         seen = F.scaled_dot_product_attention(
@@ -150,7 +150,8 @@ class SwinBlock(nn.Module):
 
         def transformed(part: slice) -> Tensor:
             y = rows[:, part] + attended.index_select(1, plan.places[part])
-            changed = self.contract(F.gelu(self.expand(self.norm2(y))))
+            inner = F.gelu(linear(self.norm2(y), self.expand.weight, self.expand.bias))
+            changed = linear(inner, self.contract.weight, self.contract.bias)
             return torch.addcmul(y, changed, kept, out=place(room, part))
 
         room = room_for(rows, *rows.shape[1:])

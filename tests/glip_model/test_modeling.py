@@ -53,9 +53,9 @@ def test_captions_of_their_own_in_a_batch_give_what_each_image_gets_alone(early_
     for i, length in enumerate((3, 5)):
         alone = _run(model, pixels[i : i + 1], ids[i : i + 1, :length])
         assert together.token_logits is not None
-        torch.testing.assert_close(together.token_logits[i : i + 1, :, :length], alone.token_logits, atol=2e-5, rtol=0)
+        torch.testing.assert_close(together.token_logits[i : i + 1, :, :length], alone.token_logits, atol=5e-5, rtol=0)
         assert together.box_deltas is not None
-        torch.testing.assert_close(together.box_deltas[i : i + 1], alone.box_deltas, atol=2e-5, rtol=0)
+        torch.testing.assert_close(together.box_deltas[i : i + 1], alone.box_deltas, atol=5e-5, rtol=0)
 
 
 def test_one_caption_serves_all_images_of_a_batch() -> None:
