@@ -20,7 +20,7 @@ from backend.analysis.simulated_annotator import IDEAL, Annotator
 from backend.domain.calibration import PLAIN, Calibration
 from backend.domain.learning import ReviewedImage
 from backend.domain.records import Proposal
-from backend.domain.review import CARDS, Costs, Judgement, ShowThresholds
+from backend.domain.review import CARDS, Costs, ShowThresholds
 
 _GUARD_ALPHA = 0.05
 
@@ -31,14 +31,20 @@ class Contender:
 
     Attributes:
         proposals: per gate image, all that it proposes, hidden ones too.
-        thresholds, calibration: its own, not chosen on gate images.
+        thresholds, calibrations: its own, per gate image, chosen on other images.
         latency: seconds within which 95 of 100 images are answered; None if it was not measured.
     """
 
     proposals: Sequence[Sequence[Proposal]]
-    thresholds: ShowThresholds
-    calibration: Calibration = PLAIN
+    thresholds: Sequence[ShowThresholds]
+    calibrations: Sequence[Calibration]
     latency: float | None = None
+
+    @property
+    def shown(self) -> list[list[Proposal]]:
+        """Per gate image, what a person sees."""
+        pairs = zip(self.thresholds, self.proposals, strict=True)
+        return [[each for each in given if thresholds.shows(each)] for thresholds, given in pairs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,8 @@ class GateSettings:
 
     costs: Costs = CARDS
     alpha: float = 0.05
-    least_images: int = 10
-    least_boxes: int = 30
+    least_images: int = 6
+    least_boxes: int = 12
     ap_margin: float = 0.005
     label_margin: float = 0.05
     label_boxes: int = 20
@@ -173,14 +179,8 @@ def _seconds(
 def review_seconds(images: Sequence[ReviewedImage], contender: Contender, costs: Costs) -> Floats:
     """Seconds ``(I,)`` of a person who errs nowhere, for what the contender's thresholds show."""
     annotator = Annotator((), costs, IDEAL)
-    return np.array(
-        [
-            annotator.review(
-                image.sha256, image.boxes, [each for each in given if contender.thresholds.shows(each)]
-            ).seconds
-            for image, given in zip(images, contender.proposals, strict=True)
-        ]
-    )
+    pairs = zip(images, contender.shown, strict=True)
+    return np.array([annotator.review(image.sha256, image.boxes, shown).seconds for image, shown in pairs])
 
 
 def _boxes_of(images: Sequence[ReviewedImage]) -> Counter[str]:
@@ -202,13 +202,16 @@ def _calibration(images: Sequence[ReviewedImage], both: tuple[Contender, Contend
     annotator = Annotator((), human=IDEAL)
     errors = []
     for each in both:
-        judged: list[Sequence[Judgement]] = [
-            annotator.review(image.sha256, image.boxes, given).judgements
-            for image, given in zip(images, each.proposals, strict=True)
+        judged = [
+            [
+                replace(judgement, score=calibration.probability(judgement.label, judgement.score))
+                for judgement in annotator.review(image.sha256, image.boxes, given).judgements
+            ]
+            for image, given, calibration in zip(images, each.proposals, each.calibrations, strict=True)
         ]
         if not any(judged):
             return None
-        errors.append(error_of_gaps(*binned_gaps(judged, each.calibration), counts))
+        errors.append(error_of_gaps(*binned_gaps(judged, PLAIN), counts))
     return _change(np.stack(errors))
 
 

@@ -16,7 +16,10 @@ _TRAIN, _TUNE = 0.70, 0.85  # up to where each part reaches; the gate has the re
 
 
 class Part(StrEnum):
-    """What an image is for: to learn from, to choose thresholds and calibration with, or to judge candidates."""
+    """What an image is for: to learn from, or to judge with what was learnt.
+
+    The gate judges each held-out half, ``TUNE`` and ``GATE``, with thresholds and calibration from the other.
+    """
 
     TRAIN = "train"
     TUNE = "tune"
@@ -222,7 +225,7 @@ class Contest:
     """A candidate beside what is in production, on images that neither learned from.
 
     Attributes:
-        images: of the parts ``tune`` (to choose thresholds and calibration with) and ``gate`` (to judge with).
+        images: of the parts ``tune`` and ``gate``.
         production, candidate: their answers.
         attempt: which candidate against this production it is, from 1.
     """

@@ -1,5 +1,6 @@
 """The gate: each model with thresholds and calibration of its own, compared by what it costs a person."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import median, quantiles
 
@@ -8,38 +9,48 @@ from backend.analysis.gate import Contender, GateDecision, GateSettings, decide
 from backend.analysis.thresholds import fit_thresholds
 from backend.domain.calibration import Calibration
 from backend.domain.learning import Answers, Contest, Part, Ruling
-from backend.domain.review import LABEL_STUDIO, Costs
+from backend.domain.review import LABEL_STUDIO, Costs, ShowThresholds
 from backend.services.fitting import judged_again
 
 SETTINGS = GateSettings(costs=LABEL_STUDIO)
 
+Reading = tuple[ShowThresholds, Calibration]
+
 
 def judge(contest: Contest, settings: GateSettings = SETTINGS) -> Ruling:
-    """Choose thresholds and calibration on the images of part ``tune``, and decide on those of part ``gate``."""
+    """Decide on all held-out images; each half of them is shown by what the other half tells of a model's scores."""
     slowest = _slowest(contest.production)
-    production = replace(_contender(contest, contest.production, settings.costs), latency=slowest)
-    candidate = _contender(contest, contest.candidate, settings.costs)
+    own = {
+        name: {part: _read(contest, answers, part, settings.costs) for part in (Part.TUNE, Part.GATE)}
+        for name, answers in (("production", contest.production), ("candidate", contest.candidate))
+    }
+    production = replace(_contender(contest, contest.production, own["production"]), latency=slowest)
+    candidate = _contender(contest, contest.candidate, own["candidate"])
     if slowest is not None:
         # Taken in pairs, so that what else the machine did meanwhile weighs on both.
         pairs = zip(contest.candidate.seconds, contest.production.seconds, strict=True)
         candidate = replace(candidate, latency=slowest * median(new / old for new, old in pairs))
-    images = [image for image in contest.images if image.part is Part.GATE]
-    decision = decide(images, production, candidate, settings, contest.attempt)
-    own = {
-        name: {"thresholds": each.thresholds.to_json(), "calibration": each.calibration.to_json()}
-        for name, each in (("production", production), ("candidate", candidate))
-    }
-    return Ruling(decision.promoted, _reason(decision), {**decision.to_json(), "own": own})
+    decision = decide(contest.images, production, candidate, settings, contest.attempt)
+    learnt = {name: {part: _to_json(read) for part, read in parts.items()} for name, parts in own.items()}
+    return Ruling(decision.promoted, _reason(decision), {**decision.to_json(), "own": learnt})
 
 
-def _contender(contest: Contest, answers: Answers, costs: Costs) -> Contender:
-    both = list(zip(contest.images, answers.proposals, strict=True))
-    judgements = judged_again([each for each in both if each[0].part is Part.TUNE], costs)
-    return Contender(
-        [proposals for image, proposals in both if image.part is Part.GATE],
-        fit_thresholds(judgements, costs),
-        fit_calibration(judgements) if judgements else Calibration(),
-    )
+def _read(contest: Contest, answers: Answers, part: Part, costs: Costs) -> Reading:
+    """Thresholds and calibration as the images of one part tell them."""
+    both = zip(contest.images, answers.proposals, strict=True)
+    judgements = judged_again([each for each in both if each[0].part is part], costs)
+    return fit_thresholds(judgements, costs), fit_calibration(judgements) if judgements else Calibration()
+
+
+def _contender(contest: Contest, answers: Answers, own: Mapping[Part, Reading]) -> Contender:
+    others = {Part.TUNE: own[Part.GATE], Part.GATE: own[Part.TUNE]}
+    read = [others[image.part] for image in contest.images]
+    return Contender(answers.proposals, [thresholds for thresholds, _ in read], [curves for _, curves in read])
+
+
+def _to_json(read: Reading) -> dict[str, object]:
+    thresholds, calibration = read
+    return {"thresholds": thresholds.to_json(), "calibration": calibration.to_json()}
 
 
 def _slowest(answers: Answers) -> float | None:

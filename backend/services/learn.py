@@ -104,12 +104,8 @@ class Learn:
             "job": claim.job.id,
             "metrics": {"images": _counts(data), "left_out": left_out, "gate": _ruling_to_json(ruling)},
         }
-        tuned = [
-            (image, found)
-            for image, found in zip(contest.images, contest.candidate.proposals, strict=True)
-            if image.part is Part.TUNE
-        ]
-        fit = fit_from_review(claim.job.project, "", tuned, self._clock())
+        reviewed = list(zip(contest.images, contest.candidate.proposals, strict=True))
+        fit = fit_from_review(claim.job.project, "", reviewed, self._clock())
         return self._publish(claim, about, production, ruling, fit)
 
     def _data(self, claim: Claim) -> tuple[FrozenData, Mapping[str, int]]:

@@ -241,18 +241,18 @@ class _Run:
         ruling = self._simulation.tools.judge(self._contest(candidate))
         if ruling.promote:
             self._production, self._attempts, self._gains = candidate, 0, []
-            tune = self._part(Part.TUNE)
-            found = candidate.proposals([image for image, _ in tune])
-            reviewed = [(left, proposals) for (_, left), proposals in zip(tune, found, strict=True)]
+            held_out = self._held_out()
+            found = candidate.proposals([image for image, _ in held_out])
+            reviewed = [(left, proposals) for (_, left), proposals in zip(held_out, found, strict=True)]
             for view in self._views:
                 view.begin(candidate.name, reviewed)
         return ruling, seconds
 
-    def _part(self, part: Part) -> list[tuple[TrueImage, ReviewedImage]]:
-        return [pair for pair in self._reviewed if pair[1].part is part]
+    def _held_out(self) -> list[tuple[TrueImage, ReviewedImage]]:
+        return [pair for pair in self._reviewed if pair[1].part is not Part.TRAIN]
 
     def _contest(self, candidate: _Model) -> Contest:
-        held_out = self._part(Part.TUNE) + self._part(Part.GATE)
+        held_out = self._held_out()
         images = [image for image, _ in held_out]
         # Kept proposals were not timed side by side: the gate leaves latency out.
         production, candidates = (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backend.analysis.average_precision import OVERLAPS, average_precision, match_detections
 from backend.analysis.bootstrap import mean_bounds
 from backend.analysis.gate import Contender, GateSettings, decide
-from backend.domain.calibration import Calibration, PlattCurve
+from backend.domain.calibration import PLAIN, Calibration, PlattCurve
 from backend.domain.learning import LabelledBox, ReviewedImage
 from backend.domain.records import Proposal
 from backend.domain.review import ShowThresholds
@@ -31,7 +31,10 @@ def reviewed(count: int = 60, seed: int = 0) -> list[ReviewedImage]:
 
 def contender(images: Sequence[ReviewedImage], detector: SyntheticDetector, seed: int = 1) -> Contender:
     chance = np.random.default_rng(seed)
-    return Contender([detector.propose(image.boxes, chance) for image in images], ShowThresholds(0.3))
+    size = len(images)
+    return Contender(
+        [detector.propose(image.boxes, chance) for image in images], [ShowThresholds(0.3)] * size, [PLAIN] * size
+    )
 
 
 def test_a_clearly_better_candidate_is_promoted_with_all_its_numbers() -> None:
@@ -57,9 +60,9 @@ def test_the_same_model_is_not_promoted_over_itself() -> None:
 
 
 def test_too_few_images_or_boxes_promote_nothing() -> None:
-    for images in ([], reviewed(9), [replace(each, boxes=each.boxes[:1]) for each in reviewed(20)]):
+    for images in ([], reviewed(5), [replace(each, boxes=each.boxes[:1]) for each in reviewed(10)]):
         (reason,) = decide(images, contender(images, POOR), contender(images, GOOD), QUICK).reasons
-        assert "too few: 10 images and 30 boxes are needed" in reason
+        assert "too few: 6 images and 12 boxes are needed" in reason
 
 
 def test_a_faster_candidate_whose_ap_is_seen_to_fall_is_refused() -> None:
@@ -72,8 +75,8 @@ def test_a_faster_candidate_whose_ap_is_seen_to_fall_is_refused() -> None:
         for given, more in zip(shown, good.proposals, strict=True)
     ]
     silent = replace(good, proposals=[[] for _ in images])
-    hidden = replace(good, proposals=wrong, thresholds=ShowThresholds(0.3, {"cat": 0.995, "owl": 0.995}))
-    decision = decide(images, replace(silent, proposals=shown, thresholds=ShowThresholds(0.995)), hidden, QUICK)
+    hidden = replace(good, proposals=wrong, thresholds=[ShowThresholds(0.3, {"cat": 0.995, "owl": 0.995})] * 60)
+    decision = decide(images, replace(silent, proposals=shown, thresholds=[ShowThresholds(0.995)] * 60), hidden, QUICK)
     assert decision.seconds.high is not None
     assert decision.seconds.high < 0
     assert any(reason.startswith("AP fell from") for reason in decision.reasons)
@@ -92,7 +95,7 @@ def test_a_faster_candidate_that_forgot_a_label_is_refused() -> None:
 def test_a_faster_candidate_with_dishonest_scores_or_slow_answers_is_refused() -> None:
     images = reviewed()
     poor, good = contender(images, replace(POOR, stretch=1.0)), contender(images, GOOD, 2)
-    boastful = replace(good, calibration=Calibration(PlattCurve(0.1, 4.0)))
+    boastful = replace(good, calibrations=[Calibration(PlattCurve(0.1, 4.0))] * len(images))
     (reason,) = decide(images, poor, boastful, QUICK).reasons
     assert reason.startswith("scores are less honest")
     (reason,) = decide(images, replace(poor, latency=0.5), replace(good, latency=0.6), QUICK).reasons

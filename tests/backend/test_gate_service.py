@@ -1,4 +1,4 @@
-"""The gate as a job uses it: thresholds from one part of the held-out images, the decision from the other."""
+"""The gate as a job uses it: a decision on all held-out images, each half shown by what the other half tells."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -25,8 +25,8 @@ def good(score: float = 0.9) -> tuple[Proposal, ...]:
     return tuple(Proposal(each.box, "cat", score, "cat") for each in BOXES)
 
 
-def bad() -> tuple[Proposal, ...]:
-    return tuple(Proposal(Box(x, 200, x + 40, 300), "cat", 0.6, "cat") for x in (10, 110, 210))
+def bad(score: float = 0.6) -> tuple[Proposal, ...]:
+    return tuple(Proposal(Box(x, 200, x + 40, 300), "cat", score, "cat") for x in (10, 110, 210))
 
 
 def contest(production: tuple[Proposal, ...], candidate: tuple[Proposal, ...], slower: float = 1.0) -> Contest:
@@ -42,12 +42,24 @@ def contest(production: tuple[Proposal, ...], candidate: tuple[Proposal, ...], s
 def test_a_candidate_that_saves_a_person_time_is_promoted_with_its_numbers() -> None:
     ruling = judge(contest(bad(), good()))
     assert ruling.promote
-    gate = sum(image.part is Part.GATE for image in IMAGES)
-    assert ruling.reason.endswith(f"on {gate} held-out images")
+    assert ruling.reason.endswith(f"on {len(IMAGES)} held-out images")
     assert ruling.numbers["ap50"]["candidate"] == pytest.approx(1.0)
     assert ruling.numbers["seconds"]["high"] < 0
     assert set(ruling.numbers["own"]) == {"production", "candidate"}
-    assert 0.05 <= ruling.numbers["own"]["candidate"]["thresholds"]["labels"]["cat"] <= 0.9
+    for part in ("tune", "gate"):
+        assert 0.05 <= ruling.numbers["own"]["candidate"][part]["thresholds"]["labels"]["cat"] <= 0.9
+
+
+def test_each_half_is_shown_by_what_the_other_half_tells() -> None:
+    # One half's good boxes score lower than the cut that suits the other half: none of them is shown, all are drawn.
+    low, high = (*good(0.3), *bad(0.1)), (*good(0.7), *bad(0.3))
+    lower = contest(bad(), good())
+    proposals = tuple(low if image.part is Part.GATE else high for image in IMAGES)
+    ruling = judge(replace(lower, candidate=replace(lower.candidate, proposals=proposals)))
+    drawn = sum(image.part is Part.GATE for image in IMAGES) * len(BOXES) * LABEL_STUDIO.draw
+    assert ruling.numbers["own"]["candidate"]["gate"]["thresholds"]["labels"]["cat"] < 0.3
+    assert ruling.numbers["own"]["candidate"]["tune"]["thresholds"]["labels"]["cat"] > 0.3
+    assert ruling.numbers["seconds"]["candidate"] > drawn / len(IMAGES)
 
 
 def test_the_same_answers_again_are_not_promoted() -> None:
