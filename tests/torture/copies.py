@@ -1,10 +1,13 @@
 """What runs beside the service and is killed as well: an upgrade of a copy of the database, and an export."""
 
 import json
+import os
+import signal
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 from alembic import command
@@ -13,6 +16,8 @@ from alembic.config import Config
 from backend.db.schema import upgrade
 from tests.torture.databases import Database, every_row, opened
 from tests.torture.processes import BreachError, Command, frozen_when, kill
+
+_WRITING_SECONDS = 0.1
 
 OLDER = ("0001", "0002")  # without corrections at all, and without what imports tell
 
@@ -60,31 +65,34 @@ class Exports:
         self._commands = commands
         self._folder = folder
         self._words = ("export", "coco", "--project", "7", "--predictions", "glip-nano-torture", str(folder))
-        self._seconds = 0.0
 
     def kill_one(self, random: Random) -> bool:
-        """Kill an export at a random moment.
+        """Kill an export at a random moment after it begins to write.
 
         Returns:
-            Whether it had begun to write.
+            Whether it was still writing.
 
         Raises:
             BreachError: what is under the final names afterwards is neither whole nor marked as incomplete.
         """
-        if not self._seconds:
-            begun = monotonic()
+        if not (self._folder / "manifest.json").exists():
             self.finish()
-            self._seconds = monotonic() - begun
-        while True:
-            begun = monotonic()
-            process = self._commands.start(*self._words)
-            sleep(random.uniform(0.3, 1.0) * self._seconds)
-            finished = process.poll() is not None
-            kill(process)
-            self.check()
-            if not finished:
-                return (self._folder / ".unfinished").exists()
-            self._seconds = 0.9 * (monotonic() - begun)
+        before = self._mark()
+        process = self._commands.start(*self._words)
+        frozen_when(process, lambda: self._mark() not in (None, before), random, 60)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
+        sleep(random.uniform(0, _WRITING_SECONDS))
+        kill(process)
+        self.check()
+        return self._mark() not in (None, before)
+
+    def _mark(self) -> int | None:
+        """When the export that is under way, or was killed, began to write."""
+        try:
+            return (self._folder / ".unfinished").stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
 
     def finish(self) -> dict[str, int]:
         """Let one come to its end; returns how many images and annotations it tells.
