@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +58,11 @@ STRATEGIES = ("zero-shot", "random", "active")  # not imported, so that --help s
     show_default=True,
     help="Whether Label Studio's Submit accepts what nobody touched, or each box is judged by itself.",
 )
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep what was trained in this folder: a stopped simulation goes on from there when it is started again.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the curves into this file (.png, .svg, .pdf).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(  # one argument per option
@@ -71,6 +77,7 @@ def command(  # one argument per option
     mode: str | None,
     minutes: float | None,
     review: str,
+    work: Path | None,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -100,7 +107,8 @@ def command(  # one argument per option
         minutes=minutes,
         costs=CARDS if review == ReviewMode.CARDS else LABEL_STUDIO,
     )
-    with TemporaryDirectory(prefix="glip-label-") as folder:
+    with nullcontext(work) if work else TemporaryDirectory(prefix="glip-label-") as folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         simulation = Simulation(data.project, build_tools(model, data, Path(folder)), settings)
         figures = report(list(_followed(simulation, chosen, seeds)))
     if plot is not None:

@@ -7,6 +7,7 @@ the person is simulated: training, fits, gate and choice are those of real proje
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 
@@ -37,6 +38,7 @@ from backend.services.simulated_view import Seen, TrueImage, View
 
 FIXED_CUTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 _DETECTED_AT_ONCE = 8
+_SECONDS = "seconds"
 
 _Proposals = Sequence[Sequence[Proposal]]
 
@@ -86,7 +88,7 @@ class SimulationTools:
         images: takes an image's SHA-256 for its reference.
         judge: the gate.
         precision: AP and AP50 of the proposals for each test image, in ``[0, 1]``.
-        folder: where trainings work.
+        folder: where trainings work and what was trained stays, to be taken up by the same project run again.
     """
 
     models: Models
@@ -160,13 +162,19 @@ class Simulation:
             yield run.next_round()
 
     def trained(self, data: FrozenData, seed: int) -> tuple[_Model, float]:
-        """Train on frozen data; give the model, and the seconds it took."""
-        self._versions.append(next_version_name(self.tools.models.base, self._versions))
-        folder = self.tools.folder / self._versions[-1]
-        request = TrainingRequest("command", self.settings.mode, self.settings.minutes, seed=seed)
-        start = monotonic()
-        self.tools.trainer.train(data, request, folder, lambda progress: None)
-        return _Model(self.tools.models.open_folder(folder), self._versions[-1], self), monotonic() - start
+        """Train on frozen data, or take up what was trained on it; give the model, and the seconds it took."""
+        base, settings = self.tools.models.base, self.settings
+        self._versions.append(next_version_name(base, self._versions))
+        request = TrainingRequest("command", settings.mode, settings.minutes, seed=seed)
+        of = f"{base} {request.mode} {request.minutes} {seed} {data.fingerprint}"
+        folder = self.tools.folder / sha256(of.encode()).hexdigest()[:20]
+        took = folder / _SECONDS
+        if not took.exists():
+            start = monotonic()
+            self.tools.trainer.train(data, request, folder, lambda progress: None)
+            took.write_text(str(monotonic() - start), encoding="utf-8")
+        seconds = float(took.read_text(encoding="utf-8"))
+        return _Model(self.tools.models.open_folder(folder), self._versions[-1], self), seconds
 
 
 class _Run:

@@ -99,6 +99,16 @@ def test_the_same_seed_gives_the_same_project_and_another_seed_another(tmp_path:
     assert names(rounds(0, "c")) != names(rounds(1, "d"))
 
 
+def test_what_was_trained_is_taken_up_when_the_simulation_is_run_again(tmp_path: Path) -> None:
+    learners = [Learner(PROJECT, POOR, GOOD) for _ in range(2)]
+    first, again = (
+        rounds_of(Simulation(PROJECT, make_tools(each, tmp_path), SimulationSettings(batch=6)), RANDOM, ACTIVE)
+        for each in learners
+    )
+    assert [len(each.trained) for each in learners] == [4, 0]
+    assert again == first
+
+
 def test_an_image_that_cannot_be_had_ends_the_simulation(tmp_path: Path) -> None:
     class Nothing:
         def fetch(self, reference: str, task_id: int | None = None) -> Picture:
