@@ -157,6 +157,7 @@ class TrainingRequest:
         images: how many images to learn from at most, chosen by ``seed``.
         seed: of everything random.
         promote: whether a candidate that is better goes into production.
+        self_training: whether to learn also from what the version in production is sure of on unreviewed images.
     """
 
     reason: str
@@ -165,6 +166,7 @@ class TrainingRequest:
     images: int | None = None
     seed: int = 0
     promote: bool = True
+    self_training: bool = False
 
 
 class JobState(StrEnum):
