@@ -149,6 +149,7 @@ def build_learn(settings: Settings) -> tuple[Training, "Learn"]:
     from backend.services.gate import judge
     from backend.services.gathering import Gathering
     from backend.services.learn import Learn, LearnParts
+    from backend.services.self_training import SelfTraining
     from backend.task_files import TaskFiles
     from backend.trainer import GlipTrainer
 
@@ -157,13 +158,13 @@ def build_learn(settings: Settings) -> tuple[Training, "Learn"]:
     detector = build_detector(settings)
     kept = KeptImages(settings.home / "images")
     folders = VersionFolders(settings.home)
+    projects = StoredProjects(partial(annotated_images, engine), kept, TaskFiles(settings).read)
+    reading, models = partial(SqlUnitOfWork, engine, reads_only=True), GlipModels(detector, folders)
     parts = LearnParts(
         unit_of_work=unit_of_work,
-        gathering=Gathering(
-            StoredProjects(partial(annotated_images, engine), kept, TaskFiles(settings).read), unit_of_work
-        ),
+        gathering=SelfTraining(Gathering(projects, unit_of_work), projects, reading, models),
         images=kept,
-        models=GlipModels(detector, folders),
+        models=models,
         trainer=GlipTrainer(detector.folder, kept, settings.device),
         files=folders,
         judge=judge,

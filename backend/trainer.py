@@ -1,7 +1,7 @@
 """The ``Trainer`` port on ``glip_model``: frozen data in, examples between, an adapter or a model out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 import glip_model.finetune as finetuning
+from backend.domain.geometry import Box
 from backend.domain.learning import (
     FrozenData,
-    LabelledBox,
     Mode,
     Part,
+    PseudoImage,
     ReviewedImage,
     TrainingProgress,
     TrainingRequest,
@@ -31,6 +32,7 @@ _MODES: Mapping[Mode, Literal["prompt", "head", "full"]] = {
     Mode.HEAD: "head",
     Mode.FULL: "full",
 }
+PSEUDO_WEIGHT = 0.5  # of a picture that a model labelled, beside 1 for one that a person did
 
 
 class GlipTrainer:
@@ -51,8 +53,7 @@ class GlipTrainer:
         self, data: FrozenData, request: TrainingRequest, folder: Path, progress: Callable[[TrainingProgress], None]
     ) -> Mode:
         """As ``ports.learning.Trainer``."""
-        numbers = {name: number for number, (name, _) in enumerate(data.labels)}
-        examples = [self._example(image, numbers) for image in data.part(Part.TRAIN)]
+        examples = training_examples(data, self._images)
         mode = None if request.mode is None else _MODES[request.mode]
         settings = finetuning.default_settings(examples, self._device, mode)
         settings = replace(settings, seed=request.seed, minutes=request.minutes or settings.minutes)
@@ -71,25 +72,45 @@ class GlipTrainer:
             raise ModelError(str(error)) from error
         return Mode(settings.mode)
 
-    def _example(self, image: ReviewedImage, numbers: dict[str, int]) -> TrainingExample:
-        return TrainingExample(
-            image=partial(self._pixels, image),
-            boxes_xyxy=_corners(image.boxes),
+
+def training_examples(data: FrozenData, images: Images) -> list[TrainingExample]:
+    """Bring what is to be learnt from into the trainer's words: what people left, then what a model is sure of.
+
+    Pictures are fetched from ``images`` only when their pixels are asked for.
+    """
+    numbers = {name: number for number, (name, _) in enumerate(data.labels)}
+    reviewed = [
+        TrainingExample(
+            image=partial(_pixels, image, images),
+            boxes_xyxy=_corners([each.box for each in image.boxes]),
             labels=tuple(numbers[each.label] for each in image.boxes),
-            rejected_xyxy=_corners(image.rejected),
+            rejected_xyxy=_corners([each.box for each in image.rejected]),
             rejected_labels=tuple(numbers[each.label] for each in image.rejected),
         )
+        for image in data.part(Part.TRAIN)
+    ]
+    pseudo = [
+        TrainingExample(
+            image=partial(_pixels, image, images),
+            boxes_xyxy=_corners([each.box for each in image.boxes]),
+            labels=tuple(numbers[each.label] for each in image.boxes),
+            unreviewed_xyxy=_corners(image.doubtful),
+            weight=PSEUDO_WEIGHT,
+        )
+        for image in data.pseudo
+    ]
+    return reviewed + pseudo
 
-    def _pixels(self, image: ReviewedImage) -> NDArray[np.uint8]:
-        picture = self._images.fetch(image.sha256)
-        if (picture.width, picture.height) != (image.width, image.height):
-            raise ImageError(f"{picture.source}: is {picture.width} x {picture.height}, not as it was annotated")
-        return np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3)
+
+def _pixels(image: ReviewedImage | PseudoImage, images: Images) -> NDArray[np.uint8]:
+    picture = images.fetch(image.sha256)
+    if (picture.width, picture.height) != (image.width, image.height):
+        raise ImageError(f"{picture.source}: is {picture.width} x {picture.height}, not as it was annotated")
+    return np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3)
 
 
-def _corners(boxes: Sequence[LabelledBox]) -> NDArray[np.float32]:
-    corners = [(each.box.x1, each.box.y1, each.box.x2, each.box.y2) for each in boxes]
-    return np.array(corners, np.float32).reshape(-1, 4)
+def _corners(boxes: Sequence[Box]) -> NDArray[np.float32]:
+    return np.array([astuple(box) for box in boxes], np.float32).reshape(-1, 4)
 
 
 def _progress(told: finetuning.Progress) -> TrainingProgress:

@@ -138,12 +138,18 @@ class FakePredictions:
         return sorted(known, key=lambda each: (made[each.id], each.id))
 
     def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+        yield from {each.task_id: each for each in self._oldest_first(project_id, model_version)}.values()
+
+    def newest_by_picture(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+        found = self._oldest_first(project_id, model_version)
+        yield from {(each.task_id, each.look.reference): each for each in found}.values()
+
+    def _oldest_first(self, project_id: int, model_version: str) -> list[Prediction]:
         made = self._tables.predicted_at
         found = [
             each for key, each in self._tables.predictions.items() if (key[0], key[2]) == (project_id, model_version)
         ]
-        oldest_first = sorted(found, key=lambda each: (made[each.id], each.id))
-        yield from {each.task_id: each for each in oldest_first if not each.look.prompted}.values()
+        return sorted((each for each in found if not each.look.prompted), key=lambda each: (made[each.id], each.id))
 
 
 class FakeProjects:

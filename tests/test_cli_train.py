@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic, sleep
@@ -16,16 +17,21 @@ from time import monotonic, sleep
 import pytest
 from PIL import Image
 
-from backend.bootstrap import build_backend, build_detector, build_worker
+from backend.bootstrap import base_version, build_backend, build_detector, build_worker
 from backend.chosen_model import open_detector
 from backend.commands.train import progress_line
 from backend.db.schema import open_prepared
 from backend.db.unit_of_work import SqlUnitOfWork
+from backend.domain.calibration import PLAIN
 from backend.domain.facts import Fact, ProjectState, TaskState
-from backend.domain.learning import JobState, Mode, TrainingProgress, TrainingRequest
-from backend.domain.records import Label, Look, Prediction
+from backend.domain.fits import Fit
+from backend.domain.geometry import Box
+from backend.domain.learning import JobState, Mode, Part, TrainingProgress, TrainingRequest, split_of
+from backend.domain.records import Label, Look, Prediction, Proposal, Region
+from backend.domain.review import ShowThresholds
 from backend.errors import UsageError
 from backend.services.corrections import apply_fact
+from backend.services.fitting import LEAST
 from backend.services.predict import Ask
 from backend.services.training import Training
 from backend.settings import Settings
@@ -155,6 +161,39 @@ def test_a_project_without_annotations_cannot_be_trained_and_says_why(house: Hou
     done = house.run("train", "--project", "empty")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("glip-label: project 'empty' has no image to learn from")
+
+
+def test_self_training_waits_for_honest_scores_and_then_learns_from_unreviewed_images(house: House) -> None:
+    database = partial(SqlUnitOfWork, open_prepared(house.settings.database_url))
+    words = ("train", "--project", "street", "--mode", "prompt", "--minutes", "0.02", "--self-training", "--json")
+    early = house.run(*words)
+    assert early.returncode == 1
+    assert early.stderr.strip().splitlines()[-1].startswith("glip-label: no self-training of project 'street' yet")
+
+    base = base_version(house.settings)
+    digests = {number: sha256(_picture(number)).hexdigest() for number in range(17, 30)}
+    number, digest = next(each for each in digests.items() if split_of(each[1]) is Part.TRAIN)
+    reference = f"{house.site.url}/{number}.png"
+    house.site.answers[f"/{number}.png"] = sends(_picture(number))
+    region = Region("p-0", Proposal(Box(10, 10, 90, 90), "cat", 0.9, "cat"))
+    with database() as unit:
+        apply_fact(unit, Fact(ProjectState(UID, 7), (TaskState(number, at(0), (("image", reference),)),)))
+        unit.fits.add(Fit(UID, base, PLAIN, ShowThresholds(0.3), LEAST, at(0)))
+        look = Look("image", reference, digest)
+        unit.predictions.add(7, "key", Prediction(number, base, 640, 480, (region,), "p", look))
+        unit.commit()
+    done = house.run(*words)
+    assert done.returncode == 0, done.stderr
+    job = json.loads(done.stdout)
+    assert job["request"]["self_training"] is True
+    with database() as unit:
+        version = unit.versions.find(UID, job["version"])
+        data = unit.jobs.data(job["id"])
+    assert version is not None
+    assert version.metrics["images"]["pseudo"] == 1
+    assert data is not None
+    assert [(image.sha256, image.teacher) for image in data.pseudo] == [(digest, base)]
+    assert '"pseudo": 1' in house.run("models", "show", "--project", "street", version.name).stdout
 
 
 def test_progress_is_one_line_of_what_is_known() -> None:

@@ -21,9 +21,14 @@ _POLL_SECONDS = 0.5
 @click.option("--project", required=True, help="Name or id of the Label Studio project.")
 @click.option("--mode", type=click.Choice(["prompt", "head", "full"]), help="What to train.  [default: by the data]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Train for this long at most.")
-@click.option("--images", type=click.IntRange(1), help="Learn from this many images at most.")
+@click.option("--images", type=click.IntRange(1), help="Learn from this many reviewed images at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same data and seed give the same model.")
 @click.option("--no-promote", is_flag=True, help="Compare, but leave in production what is there.")
+@click.option(
+    "--self-training",
+    is_flag=True,
+    help="Learn also from unreviewed images, as far as the model in production is sure of its boxes there.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 def command(
     project: str,
@@ -32,6 +37,7 @@ def command(
     images: int | None,
     seed: int,
     no_promote: bool,
+    self_training: bool,
     as_json: bool,
 ) -> None:
     """Fine-tune the model on what people annotated, and promote the new version where it is measurably better.
@@ -59,7 +65,8 @@ def command(
     with unit_of_work() as unit:
         state = find_project(unit.projects.all(), project)
     training = Training(unit_of_work)
-    wanted = TrainingRequest("command", None if mode is None else Mode(mode), minutes, images, seed, not no_promote)
+    chosen = None if mode is None else Mode(mode)
+    wanted = TrainingRequest("command", chosen, minutes, images, seed, not no_promote, self_training)
     job = training.request(state.uid, wanted)
     if job.request != wanted:
         click.echo(f"job {job.id} is open already (asked by: {job.request.reason}); waiting for it", err=True)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Engine, func, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -82,13 +83,19 @@ class SqlPredictions:
         return [_record(row) for row in rows]
 
     def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+        return self._newest(project_id, model_version, (PredictionRow.task_id,))
+
+    def newest_by_picture(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+        return self._newest(project_id, model_version, (PredictionRow.task_id, PredictionRow.reference))
+
+    def _newest(self, project_id: int, model_version: str, of_each: Sequence[Any]) -> Iterator[Prediction]:
         of_version = (
             PredictionRow.project_id == project_id,
             PredictionRow.model_version == model_version,
             PredictionRow.prompted.is_(False),
         )
         rank = func.row_number().over(
-            partition_by=PredictionRow.task_id, order_by=(PredictionRow.created_at.desc(), PredictionRow.id.desc())
+            partition_by=of_each, order_by=(PredictionRow.created_at.desc(), PredictionRow.id.desc())
         )
         ranked = select(PredictionRow.id, rank.label("rank")).where(*of_version).subquery()
         query = select(PredictionRow).join(ranked, ranked.c.id == PredictionRow.id).where(ranked.c.rank == 1)

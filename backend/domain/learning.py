@@ -76,43 +76,73 @@ class ReviewedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class PseudoImage:
+    """An image of the part ``train`` that nobody reviewed, as a model sees it.
+
+    Attributes:
+        sha256, width, height: as of a `ReviewedImage`.
+        teacher: name of the model version whose boxes these are.
+        boxes: what it is sure of.
+        doubtful: where there may be more.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    teacher: str
+    boxes: tuple[LabelledBox, ...]
+    doubtful: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FrozenData:
-    """What one job learns from and is judged by; ``labels`` are (name, words it is asked with) in asking order."""
+    """What one job learns from and is judged by.
+
+    Attributes:
+        labels: (name, words it is asked with) in asking order.
+        images: what people said.
+        pseudo: what a model says of other images; only to learn from.
+    """
 
     labels: tuple[tuple[str, tuple[str, ...]], ...]
     images: tuple[ReviewedImage, ...]
+    pseudo: tuple[PseudoImage, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of labels, images, annotation versions and regions; the images' order does not count."""
+        """SHA-256 (hex) of labels, images, annotation versions and boxes; the images' order does not count."""
         return sha256(self.to_json().encode()).hexdigest()
 
     def part(self, part: Part) -> tuple[ReviewedImage, ...]:
-        """The images of one part, in their order."""
+        """The reviewed images of one part, in their order."""
         return tuple(image for image in self.images if image.part is part)
 
     def to_json(self) -> str:
         """Write it as JSON; equal data gives equal text."""
         images = [asdict(image) for image in sorted(self.images, key=lambda image: (image.sha256, image.annotations))]
-        return json.dumps({"labels": self.labels, "images": images}, separators=(",", ":"))
+        fields: dict[str, Any] = {"labels": self.labels, "images": images}
+        if self.pseudo:  # data without any keep the text, and so the fingerprint, that they had before there were any
+            fields["pseudo"] = [asdict(image) for image in sorted(self.pseudo, key=lambda image: image.sha256)]
+        return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "FrozenData":
         """Read what ``to_json`` wrote."""
         fields = json.loads(text)
         labels = tuple((name, tuple(words)) for name, words in fields["labels"])
-        return cls(labels, tuple(_reviewed(image) for image in fields["images"]))
+        images = tuple(_reviewed(image) for image in fields["images"])
+        return cls(labels, images, tuple(_pseudo(image) for image in fields.get("pseudo", ())))
 
 
 def _reviewed(fields: Mapping[str, Any]) -> ReviewedImage:
-    return ReviewedImage(
-        fields["sha256"],
-        fields["width"],
-        fields["height"],
-        tuple((number, moment) for number, moment in fields["annotations"]),
-        _boxes(fields["boxes"]),
-        _boxes(fields["rejected"]),
-    )
+    annotations = tuple((number, moment) for number, moment in fields["annotations"])
+    boxes, rejected = _boxes(fields["boxes"]), _boxes(fields["rejected"])
+    return ReviewedImage(**{**fields, "annotations": annotations, "boxes": boxes, "rejected": rejected})
+
+
+def _pseudo(fields: Mapping[str, Any]) -> PseudoImage:
+    doubtful = tuple(Box(**box) for box in fields["doubtful"])
+    return PseudoImage(**{**fields, "boxes": _boxes(fields["boxes"]), "doubtful": doubtful})
 
 
 def _boxes(rows: Iterable[Mapping[str, Any]]) -> tuple[LabelledBox, ...]:
@@ -130,6 +160,7 @@ class TrainingRequest:
         images: how many images to learn from at most, chosen by ``seed``.
         seed: of everything random.
         promote: whether a candidate that is better goes into production.
+        self_training: whether to learn also from what the version in production is sure of on unreviewed images.
     """
 
     reason: str
@@ -138,6 +169,7 @@ class TrainingRequest:
     images: int | None = None
     seed: int = 0
     promote: bool = True
+    self_training: bool = False
 
 
 class JobState(StrEnum):

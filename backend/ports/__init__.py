@@ -89,6 +89,10 @@ class Predictions(Protocol):
         """Yield a version's newest prediction for each task, in no order, without those that a person prompted."""
         ...
 
+    def newest_by_picture(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+        """Yield what ``newest`` does, but one for each picture that a task showed."""
+        ...
+
 
 class Projects(Protocol):
     """What Label Studio said about its projects; ``project`` is its unique name, ``ID.CREATED``."""

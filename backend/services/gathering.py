@@ -30,6 +30,9 @@ class Gathered:
     left_out: Mapping[str, int]
 
 
+Gather = Callable[[ProjectState, TrainingRequest, Callable[[TrainingProgress], None]], Gathered]
+
+
 class Gathering:
     """Looks at every reviewed image of a project; files that are not on this machine yet are fetched and hashed.
 
@@ -177,6 +180,11 @@ def _chosen(images: Sequence[ReviewedImage], request: TrainingRequest) -> tuple[
     held_out = [image for image in images if image.part is not Part.TRAIN]
     drawn = sorted(
         (image for image in images if image.part is Part.TRAIN),
-        key=lambda image: sha256(f"{request.seed} {image.sha256}".encode()).digest(),
+        key=lambda image: place_in_draw(request.seed, image.sha256),
     )
     return tuple(drawn[: request.images] + held_out)
+
+
+def place_in_draw(seed: int, digest: str) -> bytes:
+    """Images (by SHA-256) in the order of this are in random order, whichever others there are."""
+    return sha256(f"{seed} {digest}".encode()).digest()

@@ -30,7 +30,7 @@ from backend.errors import ImageError, LeaseLostError, ModelError, TrainingError
 from backend.ports import Detector, Images, Models, UnitOfWork
 from backend.ports.learning import Trainer, VersionFiles
 from backend.services.fitting import fit_from_review
-from backend.services.gathering import Gathering
+from backend.services.gathering import Gather
 from backend.services.promotion import production_version
 from backend.services.training import Claim
 
@@ -45,7 +45,7 @@ class LearnParts:
     """What `Learn` works with; ``images`` takes an image's SHA-256 for its reference."""
 
     unit_of_work: Callable[[], UnitOfWork]
-    gathering: Gathering
+    gathering: Gather
     images: Images
     models: Models
     trainer: Trainer
@@ -216,7 +216,9 @@ def _held(held: bool, job: TrainingJob) -> None:
 
 
 def _counts(data: FrozenData) -> dict[str, int]:
-    return dict(Counter(image.part.value for image in data.images))
+    counts = Counter(image.part.value for image in data.images)
+    counts["pseudo"] = len(data.pseudo)
+    return dict(+counts)
 
 
 def _ruling_to_json(ruling: Ruling) -> dict[str, Any]:

@@ -132,6 +132,24 @@ def test_what_was_shown_and_what_was_hidden_is_kept_and_the_newest_of_each_task_
         assert make_prediction("b").proposals == (found("cat", 0.5), found("Ω", 0.1))
 
 
+def test_the_newest_prediction_of_each_picture_is_found_where_a_task_has_several(engine: Engine) -> None:
+    upgrade(engine)
+
+    def look(identity: str, reference: str, prompted: bool = False, version: str = "nano-1") -> Prediction:
+        return replace(make_prediction(identity, version=version), look=Look("image", reference, "f" * 64, prompted))
+
+    made = [look("a", "left"), look("b", "right"), look("c", "left"), replace(look("d", "left"), task_id=2)]
+    others = [look("e", "left", prompted=True), look("f", "left", version="nano-2")]
+    with SqlUnitOfWork(engine) as unit:
+        for index, prediction in enumerate([*made, *others]):
+            unit.predictions.add(7, str(index), prediction)
+        unit.predictions.add(8, "key", look("g", "left"))
+        unit.commit()
+    with SqlUnitOfWork(engine) as unit:
+        newest = sorted(unit.predictions.newest_by_picture(7, "nano-1"), key=lambda each: each.id)
+    assert newest == made[1:]
+
+
 def test_verdicts_on_what_a_prompt_found_are_not_counted(engine: Engine) -> None:
     upgrade(engine)
     region = Region("a-0", found("cat", 0.5), weight=0.0)

@@ -1,12 +1,13 @@
 """One job from frozen data to a version: what is kept, what moves, and what a killed worker leaves behind."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backend.domain.dataset import AnnotatedImage
 from backend.domain.learning import (
     PRODUCTION,
     AliasMove,
@@ -24,6 +25,7 @@ from backend.domain.records import Picture, Proposal, Query
 from backend.errors import LeaseLostError, ModelError, StorageError, TrainingError
 from backend.services.gathering import Gathering
 from backend.services.learn import Learn, LearnParts
+from backend.services.self_training import SelfTraining
 from backend.services.training import Claim, Training
 from backend.version_folders import VersionFolders
 from tests.backend.test_gathering import CAT, annotated_image, known
@@ -54,9 +56,11 @@ class House:
         ruling: Ruling = BETTER,
         trainer: FakeTrainer | None = None,
         announce: Callable[[str], None] = lambda project: None,
+        unreviewed: Sequence[AnnotatedImage] = (),
     ) -> None:
         self.home = home
-        self.database = known(*IMAGES)
+        images = [*IMAGES, *unreviewed]
+        self.database = known(*images)
         self.training = Training(self.database)
         self.trainer = trainer or FakeTrainer()
         self.contests: list[Contest] = []
@@ -64,11 +68,13 @@ class House:
         self.production = FakeDetector(nothing, version=BASE)
         self.folders = VersionFolders(home)
         self._ruling = ruling
+        projects = FakeReviewedProjects(images)
+        models = FakeModels(self.production, candidate=self.candidate, glip_nano_0001=FakeDetector())
         parts = LearnParts(
             unit_of_work=self.database,
-            gathering=Gathering(FakeReviewedProjects(IMAGES), self.database),
+            gathering=SelfTraining(Gathering(projects, self.database), projects, self.database, models),
             images=FakeImages(),
-            models=FakeModels(self.production, candidate=self.candidate, glip_nano_0001=FakeDetector()),
+            models=models,
             trainer=self.trainer,
             files=self.folders,
             judge=self._judge,

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from backend.domain.learning import (
     FrozenData,
     LabelledBox,
     Part,
+    PseudoImage,
     ReviewedImage,
     next_version_name,
     split_of,
@@ -71,6 +74,49 @@ def test_frozen_data_come_back_from_json_as_they_were() -> None:
     assert FrozenData.from_json(data.to_json()) == FrozenData(
         LABELS, tuple(sorted(data.images, key=lambda image: image.sha256))
     )
+
+
+def test_data_without_pseudo_labels_keep_the_text_and_the_fingerprint_that_they_always_had() -> None:
+    cat, dog = LabelledBox(Box(0.1, 2, 3.7, 4), "cat"), LabelledBox(Box(5, 6, 7, 8), "dog")
+    annotations = ((1, "2026-11-23T08:43:32+00:00"),)
+    data = FrozenData(LABELS, (ReviewedImage("ab" * 32, 64, 48, annotations, (cat,), (dog,)),))
+    written = (
+        '{"labels":[["cat",["cat"]],["dog",["dog","puppy"]]],"images":[{"sha256":"' + "ab" * 32 + '","width":64,'
+        '"height":48,"annotations":[[1,"2026-11-23T08:43:32+00:00"]],'
+        '"boxes":[{"box":{"x1":0.1,"y1":2,"x2":3.7,"y2":4},"label":"cat"}],'
+        '"rejected":[{"box":{"x1":5,"y1":6,"x2":7,"y2":8},"label":"dog"}]}]}'
+    )
+
+    assert data.to_json() == written
+    assert data.fingerprint == "8753d1c72834846fbc07192fd27c82665b5b2104f941dfc1d7b923d3ba7d6534"
+    assert FrozenData.from_json(written) == data
+
+
+def pseudo(number: int, **fields: Any) -> PseudoImage:
+    box = LabelledBox(Box(1, 2, 3, 4.5), "käse")
+    return replace(PseudoImage(digest(number), 64, 48, "nano-1", (box,), (Box(5, 6, 7, 8.5),)), **fields)
+
+
+def test_pseudo_labels_come_back_from_json_as_they_were() -> None:
+    data = FrozenData(LABELS, (reviewed(1),), (pseudo(2),))
+
+    assert FrozenData.from_json(data.to_json()) == data
+
+
+def test_the_fingerprint_changes_with_every_thing_that_a_pseudo_label_teaches_and_not_with_their_order() -> None:
+    box = LabelledBox(Box(1, 2, 3, 4.5), "dog")
+    one, other = pseudo(1), pseudo(2)
+    every = [(), (one,), (other,), (one, other), (one, one), (pseudo(1, teacher="nano-2"),)]
+    every += [(pseudo(1, boxes=(box,)),), (pseudo(1, doubtful=()),), (pseudo(1, width=65),), (pseudo(1, height=49),)]
+
+    assert len({FrozenData(LABELS, (reviewed(3),), each).fingerprint for each in every}) == len(every)
+    assert FrozenData(LABELS, (), (one, other)).fingerprint == FrozenData(LABELS, (), (other, one)).fingerprint
+
+
+def test_what_a_model_says_belongs_to_no_part_of_what_people_said() -> None:
+    data = FrozenData(LABELS, (reviewed(1),), (pseudo(2),))
+
+    assert [image.sha256 for part in Part for image in data.part(part)] == [digest(1)]
 
 
 def test_a_version_is_called_after_its_base_and_the_next_number() -> None:

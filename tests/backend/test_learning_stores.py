@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, update
 
 from backend.db.engine import open_engine
 from backend.db.schema import upgrade
+from backend.db.tables import TrainingJobRow
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.facts import ProjectState
 from backend.domain.geometry import Box
@@ -23,6 +26,7 @@ from backend.domain.learning import (
     Mode,
     ModelVersion,
     MoveKind,
+    PseudoImage,
     ReviewedImage,
     TrainingProgress,
     TrainingRequest,
@@ -33,7 +37,7 @@ from tests.facts import UID, annotated, at, deleted, make_annotation, make_regio
 from tests.fakes import FakeDatabase
 
 Database = Callable[[], UnitOfWork]
-REQUEST = TrainingRequest("command", Mode.HEAD, minutes=2.5, images=10, seed=3, promote=False)
+REQUEST = TrainingRequest("command", Mode.HEAD, minutes=2.5, images=10, seed=3, promote=False, self_training=True)
 LEASE = timedelta(seconds=60)
 
 
@@ -115,6 +119,21 @@ def test_a_project_has_one_open_job(database: Database) -> None:
         assert unit.jobs.of(UID, 1) == [newest]
 
 
+def test_a_job_of_an_earlier_release_learns_from_what_people_said_alone(engine: Engine) -> None:
+    upgrade(engine)
+    with SqlUnitOfWork(engine) as unit:
+        unit.projects.put(ProjectState(UID, 7))
+        job = unit.jobs.add(UID, replace(REQUEST, mode=None), at(0))
+        unit.commit()
+    request = '{"reason": "command", "mode": null, "minutes": 2.5, "images": 10, "seed": 3, "promote": false}'
+    with engine.begin() as connection:
+        connection.execute(update(TrainingJobRow).values(request=request))
+    with SqlUnitOfWork(engine) as unit:
+        found = unit.jobs.find(job.id)
+    assert found is not None
+    assert found.request == replace(REQUEST, mode=None, self_training=False)
+
+
 def test_many_askers_at_once_get_the_same_job(database: Database) -> None:
     def ask(_: int) -> int:
         with database() as unit:
@@ -184,7 +203,8 @@ def test_a_released_job_can_be_claimed_at_once(database: Database) -> None:
 
 def test_frozen_data_come_back_with_their_fingerprint(database: Database) -> None:
     image = ReviewedImage("a" * 64, 640, 480, ((5, "2026"),), (LabelledBox(Box(1, 2, 3, 4.25), "käse"),))
-    data = FrozenData((("käse", ("cheese",)),), (image,))
+    pseudo = PseudoImage("b" * 64, 640, 480, "glip-nano-0001", image.boxes, (Box(5, 6, 7, 8.25),))
+    data = FrozenData((("käse", ("cheese",)),), (image,), (pseudo,))
     with database() as unit:
         job = unit.jobs.add(UID, REQUEST, at(0))
         claimed = unit.jobs.claim(job.id, "w", at(0), at(60))

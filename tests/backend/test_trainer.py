@@ -1,0 +1,76 @@
+"""The trainer port: what frozen data become for the model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.domain.geometry import Box
+from backend.domain.learning import FrozenData, LabelledBox, Mode, PseudoImage, ReviewedImage, TrainingRequest
+from backend.domain.records import Picture
+from backend.errors import ImageError
+from backend.trainer import PSEUDO_WEIGHT, GlipTrainer, training_examples
+from tests.fake_learning import digest_of
+from tests.fakes import FakeImages
+from tests.glip_model.tiny import noise, tiny_model, tiny_processor
+
+LABELS = (("cat", ("cat",)), ("dog", ("dog",)))
+CAT, DOG = LabelledBox(Box(4, 8, 20, 30), "cat"), LabelledBox(Box(30, 5, 60, 44), "dog")
+REVIEWED = ReviewedImage(digest_of("train-1"), 64, 48, boxes=(CAT,), rejected=(DOG,))
+PSEUDO = PseudoImage(digest_of("train-2"), 64, 48, "tiny-0001", (DOG, CAT), (Box(1, 2, 3, 4), Box(5, 6, 7, 8)))
+
+
+def picture(number: int) -> Picture:
+    return Picture(64, 48, noise(48, 64, number).tobytes(), "", "noise.png")
+
+
+def test_what_people_left_counts_in_full_and_nothing_of_it_is_unreviewed() -> None:
+    (example,) = training_examples(FrozenData(LABELS, (REVIEWED,)), FakeImages())
+
+    assert (example.boxes_xyxy.tolist(), example.labels) == ([[4, 8, 20, 30]], (0,))
+    assert (example.rejected_xyxy.tolist(), example.rejected_labels) == ([[30, 5, 60, 44]], (1,))
+    assert (example.unreviewed_xyxy.shape, example.weight) == ((0, 4), 1.0)
+
+
+def test_what_a_model_labelled_counts_for_less_and_teaches_nothing_where_it_was_in_doubt() -> None:
+    images = FakeImages({PSEUDO.sha256: picture(2)})
+    reviewed, pseudo = training_examples(FrozenData(LABELS, (REVIEWED,), (PSEUDO,)), images)
+
+    assert pseudo.boxes_xyxy.tolist() == [[30, 5, 60, 44], [4, 8, 20, 30]]
+    assert pseudo.labels == (1, 0)
+    assert pseudo.unreviewed_xyxy.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert (pseudo.rejected_xyxy.shape, pseudo.rejected_labels) == ((0, 4), ())
+    assert pseudo.weight == PSEUDO_WEIGHT < reviewed.weight
+    assert images.fetched == []
+    assert np.array_equal(pseudo.image(), noise(48, 64, 2))
+
+
+def test_held_out_images_teach_nothing() -> None:
+    held_out = [ReviewedImage(digest_of(name), 64, 48, boxes=(CAT,)) for name in ("tune-3", "gate-4")]
+
+    assert len(training_examples(FrozenData(LABELS, (REVIEWED, *held_out)), FakeImages())) == 1
+
+
+def test_a_picture_of_another_size_than_its_boxes_were_made_for_is_refused() -> None:
+    _, pseudo = training_examples(FrozenData(LABELS, (REVIEWED,), (PSEUDO,)), FakeImages(default=(48, 64)))
+
+    with pytest.raises(ImageError, match="is 48 x 64, not as it was annotated"):
+        pseudo.image()
+
+
+def test_training_looks_at_what_a_model_labelled_too(tmp_path: Path) -> None:
+    base, out = tmp_path / "tiny", tmp_path / "out"
+    tiny_model().save_pretrained(base)
+    tiny_processor().save_pretrained(base)
+    images = FakeImages({REVIEWED.sha256: picture(1), PSEUDO.sha256: picture(2)})
+    request = TrainingRequest("command", Mode.PROMPT, minutes=0.005)
+    out.mkdir()
+
+    mode = GlipTrainer(base, images, "cpu").train(
+        FrozenData(LABELS, (REVIEWED,), (PSEUDO,)), request, out, lambda progress: None
+    )
+
+    assert mode is Mode.PROMPT
+    assert set(images.fetched) == {REVIEWED.sha256, PSEUDO.sha256}
+    assert json.loads((out / "adapter.json").read_text())
