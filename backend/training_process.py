@@ -43,9 +43,16 @@ class TrainingProcess:
             log.error("training ended with exit code %d; its job goes on later", self._child.returncode)
         self._child = None
         if self._waits():
+            # A group of its own, which Ctrl-C spares, but no session: Linux divides the processor evenly among sessions,
+            # whatever the priorities in them.
             self._child = subprocess.Popen(  # noqa: S603 - our own module
-                self._command, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, process_group=0
             )
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child that was started last, if it was not found to have ended."""
+        return None if self._child is None else self._child.pid
 
     def close(self) -> None:
         """Let the child give its job back and end."""
