@@ -43,8 +43,8 @@ class TrainingProcess:
             log.error("training ended with exit code %d; its job goes on later", self._child.returncode)
         self._child = None
         if self._waits():
-            # A group of its own, which Ctrl-C spares, but no session: Linux divides the processor evenly among sessions,
-            # whatever the priorities in them.
+            # A group of its own, which Ctrl-C spares, but no session: Linux divides the processor evenly among
+            # sessions, whatever the priorities in them.
             self._child = subprocess.Popen(  # noqa: S603 - our own module
                 self._command, env=self._environment, stdin=subprocess.DEVNULL, process_group=0
             )
