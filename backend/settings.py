@@ -50,7 +50,7 @@ class Settings:
     score_threshold: float = 0.3
     predict_seconds: float = 85.0
     sync_minutes: float = 10.0
-    train_after: int = 50
+    train_after: int = 25
     train_hours: float = 0.0
     correct_edges: bool = False
 
@@ -78,7 +78,7 @@ class Settings:
             image_hosts=frozenset(host.strip().lower() for host in values.get("IMAGE_HOSTS", "").split(",")) - {""},
             score_threshold=_number(values, "SCORE_THRESHOLD", 0.3, 1.0),
             sync_minutes=_number(values, "SYNC_MINUTES", 10.0, 10080.0),
-            train_after=_whole_number(values, "TRAIN_AFTER", 50, 10**9),
+            train_after=_whole_number(values, "TRAIN_AFTER", 25, 10**9),
             train_hours=_number(values, "TRAIN_HOURS", 0.0, 8760.0),
             correct_edges=_switch(values, "CORRECT_EDGES"),
             predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),
