@@ -1,4 +1,4 @@
-"""Fine-tuning a tiny model on squares whose names its base has the wrong way round."""
+"""Fine-tuning a tiny model on squares whose names its base was taught the wrong way round."""
 
 import json
 from collections.abc import Iterator
@@ -21,8 +21,10 @@ from glip_model.sentence import parse_sentence
 from tests.glip_model.finetuning_cases import CPU, PROMPTS, ap50, example, examples, save_tiny_base, settings, squares
 
 MODES: tuple[Mode, ...] = ("prompt", "head", "full")
-STEPS = {"prompt": 40, "head": 80, "full": 30}
-RATES = {"prompt": 0.1, "head": 0.01, "full": 0.003}
+STEPS = {"prompt": 60, "head": 200, "full": 50}
+RATES = {"prompt": 0.1, "head": 0.01, "full": 0.004}
+LEAST_GAINS = {"prompt": 0.2, "head": 0.05, "full": 0.2}
+"""Of AP50; with other seeds and on other processors a head gained 0.16 and more, the others 0.49 and more."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,9 +38,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that calls bright squares "red dog" and dark ones "cat"."""
+    """A model that was taught to call bright squares "red dog" and dark ones "cat"."""
     folder = tmp_path_factory.mktemp("bases")
-    wrong = settings("full", 60, learning_rate=0.006)
+    wrong = settings("full", 100, learning_rate=0.004)
     finetune(save_tiny_base(folder / "random"), PROMPTS[::-1], examples(12), wrong, folder / "base")
     return folder / "base"
 
@@ -67,7 +69,8 @@ def test_each_mode_lowers_the_loss_and_finds_more(base: Path, tmp_path: Path, mo
     finetune(base, PROMPTS, examples(), wanted, tmp_path / "version", said.append)
     losses = [progress.loss for progress in said]
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
-    assert ap50(detector_of(base, tmp_path / "version", mode)) > 0.15 + ap50(GlipDetector.from_folder(base, CPU))
+    gained = ap50(detector_of(base, tmp_path / "version", mode)) - ap50(GlipDetector.from_folder(base, CPU))
+    assert gained > LEAST_GAINS[mode]
     assert (said[-1].step, said[-1].steps, said[-1].remaining_seconds) == (STEPS[mode], STEPS[mode], 0)
     assert said[-1].epoch == pytest.approx(STEPS[mode] * 4 / 6)
     assert not list(tmp_path.glob("version/*checkpoint*")) + list(tmp_path.glob("version/*.part"))
