@@ -79,7 +79,21 @@ def cell(args: argparse.Namespace, data: Path, count: int | None) -> dict[str, A
     if not args.keep:
         shutil.rmtree(version)
     facts = {"pictures": len(examples), "steps": settings.steps, "ap50": round(score, 4)}
-    return {**facts, "seconds": round(seconds, 1), "processor_seconds": round(worked, 1)}
+    return {
+        **facts,
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(worked, 1),
+    }
+
+
+def of_all_pictures(results: Mapping[str, Mapping[str, Any]], name: str, mode: Mode) -> dict[str, Any] | None:
+    """A cell that was to see more pictures than there are: it is the one of all pictures, too."""
+    for count in filter(None, COUNTS):
+        found = results.get(f"{name}-{mode}-{count}")
+        if found and found["pictures"] < count:
+            return dict(found)
+    return None
 
 
 def table(results: dict[str, dict[str, Any]], sets: Sequence[str]) -> str:
@@ -151,7 +165,8 @@ def main() -> None:
                 args.mode = mode
                 data = args.data / name
                 zero = {"ap50": round(ap50(args.base, None, data, args.split), 4)} if mode is None else None
-                results[key] = zero or cell(args, data, count)
+                known = of_all_pictures(results, name, mode) if mode and count is None else None
+                results[key] = zero or known or cell(args, data, count)
                 print(key, results[key], flush=True)
                 aside = file.with_suffix(".part")
                 aside.write_text(json.dumps(results, indent=2) + "\n")
