@@ -174,6 +174,9 @@ def move_under_load(home: Home, url: str, picture: bytes, moves: int) -> dict[st
             else:
                 promotion.rollback(PROJECT.uid, "benchmark")
             seconds.append(_seconds_until(url, (name, base)[move % 2], begun))
+            told = len(answers)
+            while len(answers) < told + LOADS:  # each version answers some before it is the other's turn
+                time.sleep(0.01)
         stop.set()
         for each in loads:
             each.result()

@@ -96,7 +96,7 @@ class PseudoImage:
 
 @dataclass(frozen=True, slots=True)
 class FrozenData:
-    """What one job learns from and is judged by.
+    """What one job learns from and is judged by; whatever order images are given in, they come in one.
 
     Attributes:
         labels: (name, words it is asked with) in asking order.
@@ -108,9 +108,14 @@ class FrozenData:
     images: tuple[ReviewedImage, ...]
     pseudo: tuple[PseudoImage, ...] = ()
 
+    def __post_init__(self) -> None:
+        # A resumed training must see them as the first attempt did, which did not read them from where they are kept.
+        object.__setattr__(self, "images", tuple(sorted(self.images, key=lambda each: (each.sha256, each.annotations))))
+        object.__setattr__(self, "pseudo", tuple(sorted(self.pseudo, key=lambda each: each.sha256)))
+
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of labels, images, annotation versions and boxes; the images' order does not count."""
+        """SHA-256 (hex) of labels, images, annotation versions and boxes."""
         return sha256(self.to_json().encode()).hexdigest()
 
     def part(self, part: Part) -> tuple[ReviewedImage, ...]:
@@ -119,10 +124,9 @@ class FrozenData:
 
     def to_json(self) -> str:
         """Write it as JSON; equal data gives equal text."""
-        images = [asdict(image) for image in sorted(self.images, key=lambda image: (image.sha256, image.annotations))]
-        fields: dict[str, Any] = {"labels": self.labels, "images": images}
+        fields: dict[str, Any] = {"labels": self.labels, "images": [asdict(image) for image in self.images]}
         if self.pseudo:  # data without any keep the text, and so the fingerprint, that they had before there were any
-            fields["pseudo"] = [asdict(image) for image in sorted(self.pseudo, key=lambda image: image.sha256)]
+            fields["pseudo"] = [asdict(image) for image in self.pseudo]
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
