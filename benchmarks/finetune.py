@@ -118,20 +118,21 @@ def draw(results: Mapping[str, Mapping[str, Any]], sets: Sequence[str], file: Pa
     fields = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
     for field, name in zip(fields, sets, strict=True):
         zero = results.get(f"{name}-zero-shot")
-        for mode in get_args(Mode):
+        for number, mode in enumerate(get_args(Mode)):
             cells = (results.get(f"{name}-{mode}-{count or 'all'}") for count in COUNTS)
             points = [(each["pictures"], each["ap50"]) for each in cells if each]
             if not points:
                 continue
             points = [(0, zero["ap50"]), *points] if zero else points
-            field.plot(*zip(*points, strict=True), marker="o", label=mode)
+            field.plot(*zip(*points, strict=True), marker="o", color=f"C{number}", label=mode)
         field.set_xscale("symlog", linthresh=10)
         field.set_title(name.replace("_", " "))
         field.set_xlabel("training pictures")
         field.set_ylim(0, 1)
         field.grid(alpha=0.3)
     fields[0].set_ylabel("AP50, test split")
-    fields[0].legend(loc="lower right")
+    lines = {line.get_label(): line for field in fields for line in field.get_lines()}
+    fields[0].legend(lines.values(), lines.keys(), loc="center right")
     figure.savefig(file)
 
 
