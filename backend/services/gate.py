@@ -14,7 +14,7 @@ from backend.services.fitting import judged_again
 
 SETTINGS = GateSettings(costs=LABEL_STUDIO)
 
-Reading = tuple[ShowThresholds, Calibration]
+_Learnt = tuple[ShowThresholds, Calibration]
 
 
 def judge(contest: Contest, settings: GateSettings = SETTINGS) -> Ruling:
@@ -35,20 +35,20 @@ def judge(contest: Contest, settings: GateSettings = SETTINGS) -> Ruling:
     return Ruling(decision.promoted, _reason(decision), {**decision.to_json(), "own": learnt})
 
 
-def _read(contest: Contest, answers: Answers, part: Part, costs: Costs) -> Reading:
+def _read(contest: Contest, answers: Answers, part: Part, costs: Costs) -> _Learnt:
     """Thresholds and calibration as the images of one part tell them."""
     both = zip(contest.images, answers.proposals, strict=True)
     judgements = judged_again([each for each in both if each[0].part is part], costs)
     return fit_thresholds(judgements, costs), fit_calibration(judgements) if judgements else Calibration()
 
 
-def _contender(contest: Contest, answers: Answers, own: Mapping[Part, Reading]) -> Contender:
+def _contender(contest: Contest, answers: Answers, own: Mapping[Part, _Learnt]) -> Contender:
     others = {Part.TUNE: own[Part.GATE], Part.GATE: own[Part.TUNE]}
     read = [others[image.part] for image in contest.images]
     return Contender(answers.proposals, [thresholds for thresholds, _ in read], [curves for _, curves in read])
 
 
-def _to_json(read: Reading) -> dict[str, object]:
+def _to_json(read: _Learnt) -> dict[str, object]:
     thresholds, calibration = read
     return {"thresholds": thresholds.to_json(), "calibration": calibration.to_json()}
 

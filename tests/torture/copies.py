@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -77,14 +78,21 @@ class Exports:
         """
         if not (self._folder / "manifest.json").exists():
             self.finish()
-        before = self._mark()
-        process = self._commands.start(*self._words)
-        frozen_when(process, lambda: self._mark() not in (None, before), random, 60)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGCONT)
-        sleep(random.uniform(0, _WRITING_SECONDS))
-        kill(process)
-        self.check()
+        while True:
+            before = self._mark()
+            process = self._commands.start(*self._words)
+            frozen_when(process, partial(self._is_written_since, before), random, 60)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+            sleep(random.uniform(0, _WRITING_SECONDS))
+            finished = process.poll() is not None
+            kill(process)
+            self.check()
+            if not finished:
+                return self._is_written_since(before)
+
+    def _is_written_since(self, before: int | None) -> bool:
+        """Whether another export than the one with this mark has begun to write, and not ended."""
         return self._mark() not in (None, before)
 
     def _mark(self) -> int | None:
