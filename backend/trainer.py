@@ -12,15 +12,8 @@ from numpy.typing import NDArray
 
 import glip_model.finetune as finetuning
 from backend.domain.geometry import Box
-from backend.domain.learning import (
-    FrozenData,
-    Mode,
-    Part,
-    PseudoImage,
-    ReviewedImage,
-    TrainingProgress,
-    TrainingRequest,
-)
+from backend.domain.learning import Mode, TrainingProgress, TrainingRequest
+from backend.domain.training_data import FrozenData, Part, PseudoImage, ReviewedImage
 from backend.errors import ImageError, ModelError, TrainingError
 from backend.ports import Images
 from glip_model.finetune import TrainingExample
@@ -50,7 +43,12 @@ class GlipTrainer:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def train(
-        self, data: FrozenData, request: TrainingRequest, folder: Path, progress: Callable[[TrainingProgress], None]
+        self,
+        data: FrozenData,
+        request: TrainingRequest,
+        start: Path | None,
+        folder: Path,
+        progress: Callable[[TrainingProgress], None],
     ) -> Mode:
         """As ``ports.learning.Trainer``."""
         examples = training_examples(data, self._images)
@@ -59,7 +57,7 @@ class GlipTrainer:
         settings = replace(settings, seed=request.seed, minutes=request.minutes or settings.minutes)
         try:
             finetuning.finetune(
-                self._base,
+                start if start is not None and settings.mode == "full" else self._base,
                 [words for _, words in data.labels],
                 examples,
                 settings,

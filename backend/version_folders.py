@@ -73,11 +73,7 @@ class VersionFolders:
         return self._jobs / str(job.id) / f"version-{job.attempts}"
 
     def folder(self, version: ModelVersion) -> Path:
-        """Return the folder of a version whose files are those that were published.
-
-        Raises:
-            ModelError: it is not there, or damaged; the message says what helps.
-        """
+        """As ``ports.learning.VersionFiles``."""
         folder = self._versions / version.project / version.name
         cure = "restore it from a backup, or go back with `glip-label models rollback`"
         for name, digest in version.files:

@@ -24,9 +24,9 @@ from backend.chosen_model import open_detector
 from backend.commands.evaluate import found_results
 from backend.domain.calibration import PLAIN, PlattCurve
 from backend.domain.geometry import Box
-from backend.domain.learning import LabelledBox
 from backend.domain.records import Proposal
 from backend.domain.review import FLOOR, Judgement
+from backend.domain.training_data import LabelledBox
 from backend.domain.verdicts import VerdictKind
 from integrations.coco import read_coco
 

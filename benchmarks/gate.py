@@ -22,8 +22,8 @@ from backend.analysis.bootstrap import mean_bounds
 from backend.analysis.gate import Contender, GateSettings, decide, review_seconds
 from backend.analysis.overlap import Floats
 from backend.domain.calibration import PLAIN
-from backend.domain.learning import ReviewedImage
 from backend.domain.review import CARDS, ShowThresholds
+from backend.domain.training_data import ReviewedImage
 from tests.synthetic import SyntheticDetector, make_scene
 
 PRODUCTION = SyntheticDetector(recall=0.8, invented=2.0, spread=0.05)

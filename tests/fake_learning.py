@@ -13,7 +13,6 @@ from backend.domain.dataset import AnnotatedImage, DatasetLabel, ImageFacts, Ima
 from backend.domain.facts import ProjectState
 from backend.domain.learning import (
     AliasMove,
-    FrozenData,
     JobState,
     Mode,
     ModelVersion,
@@ -22,6 +21,7 @@ from backend.domain.learning import (
     TrainingRequest,
 )
 from backend.domain.records import Label
+from backend.domain.training_data import FrozenData
 from backend.errors import ImageError
 from backend.ports import AnnotatedImages, Detector
 
@@ -166,13 +166,20 @@ class FakeTrainer:
 
     def __init__(self, error: Exception | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
         self.learned: list[FrozenData] = []
+        self.starts: list[Path | None] = []
         self.error = error
         self._meanwhile = meanwhile
 
     def train(
-        self, data: FrozenData, request: TrainingRequest, folder: Path, progress: Callable[[TrainingProgress], None]
+        self,
+        data: FrozenData,
+        request: TrainingRequest,
+        start: Path | None,
+        folder: Path,
+        progress: Callable[[TrainingProgress], None],
     ) -> Mode:
         self.learned.append(data)
+        self.starts.append(start)
         if self.error is not None:
             raise self.error
         for step in range(3):

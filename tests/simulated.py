@@ -8,17 +8,9 @@ from zlib import crc32
 
 import numpy as np
 
-from backend.domain.learning import (
-    Contest,
-    FrozenData,
-    Mode,
-    ModelVersion,
-    Part,
-    Ruling,
-    TrainingProgress,
-    TrainingRequest,
-)
+from backend.domain.learning import Contest, Mode, ModelVersion, Ruling, TrainingProgress, TrainingRequest
 from backend.domain.records import Label, Picture, Proposal, Query
+from backend.domain.training_data import FrozenData, Part
 from backend.ports import Detector
 from backend.services.simulate import SimulationTools, TrueProject
 from backend.services.simulated_view import TrueImage
@@ -50,6 +42,7 @@ class Learner:
 
     Attributes:
         trained: what each training learned from.
+        starts: the model that each went on from.
         asked: (number of the training, SHA-256) of each image that a model looked at, in order.
     """
 
@@ -57,14 +50,21 @@ class Learner:
 
     def __init__(self, project: TrueProject, untrained: SyntheticDetector, trained: SyntheticDetector) -> None:
         self.trained: list[FrozenData] = []
+        self.starts: list[Path | None] = []
         self.asked: list[tuple[int, str]] = []
         self._truth = {image.sha256: image.objects for image in (*project.pool, *project.test)}
         self._knobs = (untrained, trained)
 
     def train(
-        self, data: FrozenData, request: TrainingRequest, folder: Path, progress: Callable[[TrainingProgress], None]
+        self,
+        data: FrozenData,
+        request: TrainingRequest,
+        start: Path | None,
+        folder: Path,
+        progress: Callable[[TrainingProgress], None],
     ) -> Mode:
         self.trained.append(data)
+        self.starts.append(start)
         folder.mkdir()
         boxes = sum(len(image.boxes) for image in data.part(Part.TRAIN))
         folder.joinpath("learned").write_text(f"{len(self.trained)} {boxes}")

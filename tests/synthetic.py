@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backend.domain.geometry import Box
-from backend.domain.learning import LabelledBox
 from backend.domain.records import Proposal
+from backend.domain.training_data import LabelledBox
 
 LABELS = ("cat", "dog", "owl")
 SIDE = 640.0

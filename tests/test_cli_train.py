@@ -26,9 +26,10 @@ from backend.domain.calibration import PLAIN
 from backend.domain.facts import Fact, ProjectState, TaskState
 from backend.domain.fits import Fit
 from backend.domain.geometry import Box
-from backend.domain.learning import JobState, Mode, Part, TrainingProgress, TrainingRequest, split_of
+from backend.domain.learning import JobState, Mode, TrainingProgress, TrainingRequest
 from backend.domain.records import Label, Look, Prediction, Proposal, Region
 from backend.domain.review import ShowThresholds
+from backend.domain.training_data import Part, split_of
 from backend.errors import UsageError
 from backend.services.corrections import apply_fact
 from backend.services.fitting import LEAST

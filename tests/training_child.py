@@ -14,7 +14,8 @@ from typing import Any
 
 from backend.db.engine import open_engine
 from backend.db.unit_of_work import SqlUnitOfWork
-from backend.domain.learning import Contest, FrozenData, Mode, Ruling, TrainingProgress, TrainingRequest
+from backend.domain.learning import Contest, Mode, Ruling, TrainingProgress, TrainingRequest
+from backend.domain.training_data import FrozenData
 from backend.services.gathering import Gathering
 from backend.services.learn import Learn, LearnParts
 from backend.services.training import Training
@@ -42,7 +43,12 @@ class CountingTrainer:
         self._seconds = seconds
 
     def train(
-        self, data: FrozenData, request: TrainingRequest, folder: Path, progress: Callable[[TrainingProgress], None]
+        self,
+        data: FrozenData,
+        request: TrainingRequest,
+        start: Path | None,
+        folder: Path,
+        progress: Callable[[TrainingProgress], None],
     ) -> Mode:
         checkpoint, result = folder / "checkpoint.json", folder / "adapter.json"
         if result.is_file():

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.analysis.overlap import Floats, corners, overlaps
-from backend.domain.learning import LabelledBox
 from backend.domain.records import Proposal
+from backend.domain.training_data import LabelledBox
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 _RECALLS = 101  # points of recall, 0.00 to 1.00

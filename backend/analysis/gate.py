@@ -18,9 +18,9 @@ from backend.analysis.calibration import binned_gaps, error_of_gaps
 from backend.analysis.overlap import Floats
 from backend.analysis.simulated_annotator import IDEAL, Annotator
 from backend.domain.calibration import PLAIN, Calibration
-from backend.domain.learning import ReviewedImage
 from backend.domain.records import Proposal
 from backend.domain.review import CARDS, Costs, ShowThresholds
+from backend.domain.training_data import ReviewedImage
 
 _GUARD_ALPHA = 0.05
 

@@ -10,9 +10,9 @@ import numpy as np
 from backend.analysis.overlap import Floats, corners, overlaps
 from backend.domain.calibration import Calibration
 from backend.domain.geometry import Box
-from backend.domain.learning import LabelledBox, ReviewedImage
 from backend.domain.records import Proposal
 from backend.domain.review import ACCEPTANCE_IOU
+from backend.domain.training_data import LabelledBox, ReviewedImage
 
 _SAME_PLACE, _NEAR, _COPY = 0.5, 0.1, 0.9
 _ERROR_RATE = 0.05  # share of boxes without an object, before anything is known

@@ -13,10 +13,10 @@ import numpy as np
 
 from backend.analysis.overlap import Floats, corners, overlaps, pairs
 from backend.domain.geometry import Box, iou
-from backend.domain.learning import LabelledBox
 from backend.domain.matching import MIN_IOU
 from backend.domain.records import Proposal
 from backend.domain.review import ACCEPTANCE_IOU, CARDS, Costs, Judgement, ReviewMode
+from backend.domain.training_data import LabelledBox
 from backend.domain.verdicts import VerdictKind
 
 POINTING_IOU = 0.1  # at less, a box does not even point at an object

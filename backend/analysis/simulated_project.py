@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from backend.analysis.simulated_annotator import Review
-from backend.domain.learning import LabelledBox, Ruling
+from backend.domain.learning import Ruling
 from backend.domain.review import Costs
+from backend.domain.training_data import LabelledBox
 
 
 class Strategy(StrEnum):

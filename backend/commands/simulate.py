@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backend.domain.learning import LabelledBox, Mode
+from backend.domain.learning import Mode
 from backend.domain.records import Label, Picture, Proposal
 from backend.domain.review import CARDS, LABEL_STUDIO, ReviewMode
+from backend.domain.training_data import LabelledBox
 from backend.errors import ImageError, UsageError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from backend.db.tables import TrainingJobRow
-from backend.domain.learning import FrozenData, JobState, Mode, TrainingJob, TrainingProgress, TrainingRequest
+from backend.domain.learning import JobState, Mode, TrainingJob, TrainingProgress, TrainingRequest
+from backend.domain.training_data import FrozenData
 
 
 class SqlTrainingJobs:

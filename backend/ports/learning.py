@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 from backend.domain.learning import (
     AliasMove,
-    FrozenData,
     JobState,
     Mode,
     ModelVersion,
@@ -15,18 +14,31 @@ from backend.domain.learning import (
     TrainingProgress,
     TrainingRequest,
 )
+from backend.domain.training_data import FrozenData
 
 
 class Trainer(Protocol):
-    """What fine-tunes the base model."""
+    """What fine-tunes a model."""
 
     def train(
-        self, data: FrozenData, request: TrainingRequest, folder: Path, progress: Callable[[TrainingProgress], None]
+        self,
+        data: FrozenData,
+        request: TrainingRequest,
+        start: Path | None,
+        folder: Path,
+        progress: Callable[[TrainingProgress], None],
     ) -> Mode:
         """Learn from the part ``train`` and leave an adapter or a model in ``folder``.
 
         Called again with the same folder after it was killed, it goes on where it stopped. An error that ``progress``
         raises stops it; it may go on later.
+
+        Args:
+            data: what to learn from.
+            request: how.
+            start: the folder of ``data.start``, for mode "full"; adapters are of the base always.
+            folder: of this training alone.
+            progress: told after each step.
 
         Returns:
             What was trained.
@@ -115,6 +127,14 @@ class TrainingJobs(Protocol):
 
 class VersionFiles(Protocol):
     """Folders of jobs and versions."""
+
+    def folder(self, version: ModelVersion) -> Path:
+        """Return the folder of a version whose files are those that were published.
+
+        Raises:
+            ModelError: it is not there, or damaged; the message says what helps.
+        """
+        ...
 
     def work(self, job: int) -> Path:
         """Give the folder that a job works in; it is made where it is not there."""

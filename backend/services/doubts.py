@@ -8,8 +8,8 @@ from backend.analysis.label_errors import Doubt, doubts
 from backend.domain.annotations import Annotation
 from backend.domain.calibration import PLAIN
 from backend.domain.geometry import visible_bounds
-from backend.domain.learning import LabelledBox, ReviewedImage
 from backend.domain.records import Prediction
+from backend.domain.training_data import LabelledBox, ReviewedImage
 from backend.ports import UnitOfWork
 from backend.services.corrections import known_predictions
 from backend.services.projects import find_project

@@ -15,9 +15,9 @@ from backend.domain.edges import EdgeCorrection, EdgeShift
 from backend.domain.facts import ProjectState
 from backend.domain.fits import Fit
 from backend.domain.geometry import Box
-from backend.domain.learning import ReviewedImage
 from backend.domain.records import Proposal
 from backend.domain.review import LABEL_STUDIO, Costs, Judgement, judgement_of
+from backend.domain.training_data import ReviewedImage
 from backend.domain.verdicts import EdgeOffsets, Judged, VerdictKind
 from backend.ports import UnitOfWork
 from backend.services.ordering import chance, rounds_of, urgency

@@ -8,8 +8,9 @@ from backend.analysis.calibration import fit_calibration
 from backend.analysis.gate import Contender, GateDecision, GateSettings, decide
 from backend.analysis.thresholds import fit_thresholds
 from backend.domain.calibration import Calibration
-from backend.domain.learning import Answers, Contest, Part, Ruling
+from backend.domain.learning import Answers, Contest, Ruling
 from backend.domain.review import LABEL_STUDIO, Costs, ShowThresholds
+from backend.domain.training_data import Part
 from backend.services.fitting import judged_again
 
 SETTINGS = GateSettings(costs=LABEL_STUDIO)

@@ -10,8 +10,9 @@ from backend.domain.dataset import AnnotatedImage, DatasetImage, ImageFile
 from backend.domain.facts import ProjectState
 from backend.domain.file_names import shown_reference
 from backend.domain.geometry import iou
-from backend.domain.learning import FrozenData, LabelledBox, Part, ReviewedImage, TrainingProgress, TrainingRequest
+from backend.domain.learning import TrainingProgress, TrainingRequest
 from backend.domain.policies import Splits
+from backend.domain.training_data import FrozenData, LabelledBox, Part, ReviewedImage
 from backend.domain.verdicts import VerdictKind
 from backend.errors import TrainingError
 from backend.ports import AnnotatedImages, ReviewedProjects, UnitOfWork

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -14,18 +15,17 @@ from backend.domain.learning import (
     AliasMove,
     Answers,
     Contest,
-    FrozenData,
     JobState,
     Mode,
     ModelVersion,
     MoveKind,
-    Part,
     Ruling,
     TrainingJob,
     TrainingProgress,
     next_version_name,
 )
 from backend.domain.records import Label, Proposal, Query
+from backend.domain.training_data import FrozenData, Part
 from backend.errors import ImageError, LeaseLostError, ModelError, TrainingError, UsageError
 from backend.ports import Detector, Images, Models, UnitOfWork
 from backend.ports.learning import Trainer, VersionFiles
@@ -87,7 +87,8 @@ class Learn:
     def _work(self, claim: Claim) -> bool:
         data, left_out = self._data(claim)
         folder = self._parts.files.work(claim.job.id)
-        mode = self._parts.trainer.train(data, claim.job.request, folder, claim.report)
+        start = self._start(claim.job.project, data)
+        mode = self._parts.trainer.train(data, claim.job.request, start, folder, claim.report)
         with self._parts.unit_of_work() as unit:
             production = production_version(unit, claim.job.project, self._parts.models.base)
             attempt = _attempt(unit, claim.job.project, self._parent(production))
@@ -96,6 +97,7 @@ class Learn:
         ruling = self._parts.judge(contest)
         about = {
             "parent": self._parent(production),
+            "start": data.start,
             "base": self._parts.models.base,
             "mode": mode.value,
             "fingerprint": data.fingerprint,
@@ -118,9 +120,24 @@ class Learn:
             raise TrainingError(f"project {claim.job.project} is not known")
         gathered = self._parts.gathering(project, claim.job.request, claim.report)
         with self._parts.unit_of_work() as unit:
-            _held(unit.jobs.freeze(claim.job, gathered.data), claim.job)
+            production = production_version(unit, claim.job.project, self._parts.models.base)
+            whole = production is not None and production.mode is Mode.FULL
+            data = replace(gathered.data, start=production.name if production is not None and whole else None)
+            _held(unit.jobs.freeze(claim.job, data), claim.job)
             unit.commit()
-        return gathered.data, gathered.left_out
+        return data, gathered.left_out
+
+    def _start(self, project: str, data: FrozenData) -> Path | None:
+        """Find the weights that training goes on from; what is in production now may be another version."""
+        if data.start is None:
+            return None
+        with self._parts.unit_of_work() as unit:
+            version = unit.versions.find(project, data.start)
+        if version is None:
+            raise TrainingError(
+                f"version {data.start}, from which the job was to go on, is gone: ask for a new training"
+            )
+        return self._parts.files.folder(version)
 
     def _contest(self, claim: Claim, data: FrozenData, detectors: tuple[Detector, Detector], attempt: int) -> Contest:
         """Let production and candidate answer for every held-out image, one at a time as people wait for them."""

@@ -11,16 +11,9 @@ from dataclasses import replace
 from backend.domain.dataset import AnnotatedImage
 from backend.domain.facts import ProjectState
 from backend.domain.fits import Fit
-from backend.domain.learning import (
-    FrozenData,
-    LabelledBox,
-    Part,
-    PseudoImage,
-    TrainingProgress,
-    TrainingRequest,
-    split_of,
-)
+from backend.domain.learning import TrainingProgress, TrainingRequest
 from backend.domain.records import Prediction
+from backend.domain.training_data import FrozenData, LabelledBox, Part, PseudoImage, split_of
 from backend.errors import ImageError, TrainingError
 from backend.ports import Models, ReviewedProjects, UnitOfWork
 from backend.services.fitting import LEAST

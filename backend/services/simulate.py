@@ -5,6 +5,7 @@ from what the person left, the gate judges it, scores and thresholds are fitted 
 the person is simulated: training, fits, gate and choice are those of real projects.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,19 +15,10 @@ from time import monotonic
 from backend.analysis.acquisition import RoundGains, choosing_pays
 from backend.analysis.simulated_annotator import Annotator, Human
 from backend.analysis.simulated_project import Display, Round, Strategy
-from backend.domain.learning import (
-    Answers,
-    Contest,
-    FrozenData,
-    Mode,
-    Part,
-    ReviewedImage,
-    Ruling,
-    TrainingRequest,
-    next_version_name,
-)
+from backend.domain.learning import Answers, Contest, Mode, Ruling, TrainingRequest, next_version_name
 from backend.domain.records import Label, Proposal
 from backend.domain.review import FLOOR, LABEL_STUDIO, Costs, slow
+from backend.domain.training_data import FrozenData, Part, ReviewedImage
 from backend.domain.verdicts import VerdictKind
 from backend.errors import ImageError
 from backend.ports import Detector, Images, Models
@@ -38,7 +30,7 @@ from backend.services.simulated_view import Seen, TrueImage, View
 
 FIXED_CUTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 _DETECTED_AT_ONCE = 8
-_SECONDS = "seconds"
+_TRAINED = "trained.json"
 
 _Proposals = Sequence[Sequence[Proposal]]
 
@@ -100,10 +92,14 @@ class SimulationTools:
 
 
 class _Model:
-    """A model whose proposals are kept: it looks at each image once, whichever strategy, seed or round asks."""
+    """A model whose proposals are kept: it looks at each image once, whichever strategy, seed or round asks.
 
-    def __init__(self, detector: Detector, name: str, simulation: "Simulation") -> None:
+    ``start`` is the folder that a whole model can go on learning from; None for the base and for adapters of it.
+    """
+
+    def __init__(self, detector: Detector, name: str, simulation: "Simulation", start: Path | None = None) -> None:
         self.name = name
+        self.start = start
         self._detector = detector
         self._simulation = simulation
         self._found: dict[str, tuple[Proposal, ...]] = {}
@@ -161,20 +157,25 @@ class Simulation:
         while run.remaining:
             yield run.next_round()
 
-    def trained(self, data: FrozenData, seed: int) -> tuple[_Model, float]:
-        """Train on frozen data, or take up what was trained on it; give the model, and the seconds it took."""
+    def trained(self, data: FrozenData, start: Path | None, seed: int) -> tuple[_Model, float]:
+        """Train on frozen data, or take up what was trained on it; give the model, and the seconds it took.
+
+        ``start`` is the folder of ``data.start``.
+        """
         base, settings = self.tools.models.base, self.settings
         self._versions.append(next_version_name(base, self._versions))
         request = TrainingRequest("command", settings.mode, settings.minutes, seed=seed)
         of = f"{base} {request.mode} {request.minutes} {seed} {data.fingerprint}"
         folder = self.tools.folder / sha256(of.encode()).hexdigest()[:20]
-        took = folder / _SECONDS
-        if not took.exists():
-            start = monotonic()
-            self.tools.trainer.train(data, request, folder, lambda progress: None)
-            took.write_text(str(monotonic() - start), encoding="utf-8")
-        seconds = float(took.read_text(encoding="utf-8"))
-        return _Model(self.tools.models.open_folder(folder), self._versions[-1], self), seconds
+        trained = folder / _TRAINED
+        if not trained.exists():
+            began = monotonic()
+            mode = self.tools.trainer.train(data, request, start, folder, lambda progress: None)
+            facts = {"mode": mode, "seconds": monotonic() - began}
+            trained.write_text(json.dumps(facts), encoding="utf-8")
+        facts = json.loads(trained.read_text(encoding="utf-8"))
+        whole = folder if facts["mode"] == Mode.FULL else None
+        return _Model(self.tools.models.open_folder(folder), self._versions[-1], self, whole), facts["seconds"]
 
 
 class _Run:
@@ -243,8 +244,11 @@ class _Run:
         if self._strategy is Strategy.ZERO_SHOT or not self.remaining or (rounds is not None and self._number > rounds):
             return None, 0.0
         labels = tuple((label.name, label.asked) for label in self._simulation.project.labels)
-        data = FrozenData(labels, tuple(reviewed for _, reviewed in self._reviewed))
-        candidate, seconds = self._simulation.trained(data, self._seed)
+        start = self._production.start
+        # Named by its folder, which is named by what it learned: the same in every run of this project.
+        name = None if start is None else start.name
+        data = FrozenData(labels, tuple(reviewed for _, reviewed in self._reviewed), start=name)
+        candidate, seconds = self._simulation.trained(data, start, self._seed)
         self._attempts += 1
         ruling = self._simulation.tools.judge(self._contest(candidate))
         if ruling.promote:

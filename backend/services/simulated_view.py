@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from backend.analysis.simulated_annotator import Annotator, Review
 from backend.analysis.simulated_project import Display
 from backend.domain.fits import Reading
-from backend.domain.learning import LabelledBox, ReviewedImage
 from backend.domain.records import Picture, Proposal, Region
 from backend.domain.review import Judgement
+from backend.domain.training_data import LabelledBox, ReviewedImage
 from backend.domain.verdicts import VerdictKind
 from backend.services.fitting import fit_from_review, fit_judgements, is_due
 from backend.services.gathering import is_there

@@ -11,8 +11,8 @@ from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.edges import EdgeCorrection, EdgeShift
 from backend.domain.fits import Fit, Reading
 from backend.domain.geometry import Box
-from backend.domain.learning import LabelledBox, ReviewedImage
 from backend.domain.records import Picture, Proposal
+from backend.domain.training_data import LabelledBox, ReviewedImage
 from backend.services.fitting import LEAST, Fitting, fit_from_review
 from tests.facts import UID
 from tests.fakes import FakeDatabase

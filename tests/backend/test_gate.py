@@ -14,9 +14,9 @@ from backend.analysis.average_precision import OVERLAPS, average_precision, matc
 from backend.analysis.bootstrap import mean_bounds
 from backend.analysis.gate import Contender, GateSettings, decide
 from backend.domain.calibration import PLAIN, Calibration, PlattCurve
-from backend.domain.learning import LabelledBox, ReviewedImage
 from backend.domain.records import Proposal
 from backend.domain.review import ShowThresholds
+from backend.domain.training_data import LabelledBox, ReviewedImage
 from glip_model.evaluation import evaluate_detections
 from tests.synthetic import LABELS, SyntheticDetector, make_scene
 

@@ -7,9 +7,10 @@ import pytest
 
 from backend.analysis.gate import GateSettings
 from backend.domain.geometry import Box
-from backend.domain.learning import Answers, Contest, LabelledBox, Part, ReviewedImage, split_of
+from backend.domain.learning import Answers, Contest
 from backend.domain.records import Proposal
 from backend.domain.review import LABEL_STUDIO
+from backend.domain.training_data import LabelledBox, Part, ReviewedImage, split_of
 from backend.services.gate import judge
 
 BOXES = tuple(LabelledBox(Box(100.0 * place, 10, 100.0 * place + 60, 90), "cat") for place in range(4))

@@ -8,8 +8,9 @@ from backend.domain.annotations import AnnotatedRegion, Annotation
 from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, Provenance
 from backend.domain.facts import Fact, ProjectState, TaskState
 from backend.domain.geometry import Box
-from backend.domain.learning import LabelledBox, Part, ReviewedImage, TrainingProgress, TrainingRequest
+from backend.domain.learning import TrainingProgress, TrainingRequest
 from backend.domain.records import Label, Look, Prediction, Proposal, Region
+from backend.domain.training_data import LabelledBox, Part, ReviewedImage
 from backend.errors import TrainingError
 from backend.services.corrections import apply_fact
 from backend.services.gathering import Gathered, Gathering

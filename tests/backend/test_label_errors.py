@@ -8,8 +8,8 @@ import pytest
 from backend.analysis.label_errors import DoubtKind, doubts
 from backend.domain.calibration import PLAIN
 from backend.domain.geometry import Box
-from backend.domain.learning import LabelledBox, ReviewedImage
 from backend.domain.records import Proposal
+from backend.domain.training_data import LabelledBox, ReviewedImage
 from tests.synthetic import LABELS, SyntheticDetector, make_scene
 
 

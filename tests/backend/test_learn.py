@@ -13,15 +13,14 @@ from backend.domain.learning import (
     AliasMove,
     Contest,
     JobState,
-    LabelledBox,
     Mode,
     MoveKind,
-    Part,
     Ruling,
     TrainingJob,
     TrainingRequest,
 )
 from backend.domain.records import Picture, Proposal, Query
+from backend.domain.training_data import LabelledBox, Part
 from backend.errors import LeaseLostError, ModelError, StorageError, TrainingError
 from backend.services.gathering import Gathering
 from backend.services.learn import Learn, LearnParts

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -6,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.domain.geometry import Box
-from backend.domain.learning import (
-    FrozenData,
-    LabelledBox,
-    Part,
-    PseudoImage,
-    ReviewedImage,
-    next_version_name,
-    split_of,
-)
+from backend.domain.learning import next_version_name
+from backend.domain.training_data import FrozenData, LabelledBox, Part, PseudoImage, ReviewedImage, split_of
 
 LABELS = (("cat", ("cat",)), ("dog", ("dog", "puppy")))
 
@@ -109,6 +103,14 @@ def test_the_fingerprint_changes_with_every_thing_that_a_pseudo_label_teaches_an
 
     assert len({FrozenData(LABELS, (reviewed(3),), each).fingerprint for each in every}) == len(every)
     assert FrozenData(LABELS, (), (one, other)).fingerprint == FrozenData(LABELS, (), (other, one)).fingerprint
+
+
+def test_frozen_data_know_where_learning_starts() -> None:
+    base, further = (FrozenData(LABELS, (reviewed(1),), start=start) for start in (None, "glip-nano-0001"))
+
+    assert "start" not in json.loads(base.to_json())
+    assert FrozenData.from_json(further.to_json()) == further
+    assert base.fingerprint != further.fingerprint
 
 
 def test_what_a_model_says_belongs_to_no_part_of_what_people_said() -> None:

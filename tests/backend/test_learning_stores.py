@@ -20,17 +20,14 @@ from backend.domain.geometry import Box
 from backend.domain.learning import (
     PRODUCTION,
     AliasMove,
-    FrozenData,
     JobState,
-    LabelledBox,
     Mode,
     ModelVersion,
     MoveKind,
-    PseudoImage,
-    ReviewedImage,
     TrainingProgress,
     TrainingRequest,
 )
+from backend.domain.training_data import FrozenData, LabelledBox, PseudoImage, ReviewedImage
 from backend.ports import UnitOfWork
 from backend.services.corrections import apply_fact
 from tests.facts import UID, annotated, at, deleted, make_annotation, make_region

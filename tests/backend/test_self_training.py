@@ -10,17 +10,10 @@ from backend.domain.calibration import PLAIN, Calibration, KnotCurve
 from backend.domain.dataset import AnnotatedImage
 from backend.domain.fits import Fit
 from backend.domain.geometry import Box
-from backend.domain.learning import (
-    PRODUCTION,
-    AliasMove,
-    LabelledBox,
-    MoveKind,
-    PseudoImage,
-    TrainingProgress,
-    TrainingRequest,
-)
+from backend.domain.learning import PRODUCTION, AliasMove, MoveKind, TrainingProgress, TrainingRequest
 from backend.domain.records import Look, Prediction, Proposal, Region
 from backend.domain.review import ShowThresholds
+from backend.domain.training_data import LabelledBox, PseudoImage
 from backend.errors import TrainingError
 from backend.services.fitting import LEAST
 from backend.services.gathering import Gathered, Gathering

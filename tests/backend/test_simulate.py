@@ -9,9 +9,10 @@ import pytest
 from backend.analysis.simulated_annotator import IDEAL
 from backend.analysis.simulated_project import Round, Strategy
 from backend.analysis.simulation_report import report
-from backend.domain.learning import Contest, Part, Ruling
+from backend.domain.learning import Contest, Mode, Ruling
 from backend.domain.records import Picture
 from backend.domain.review import CARDS
+from backend.domain.training_data import Part
 from backend.errors import ImageError
 from backend.services.simulate import Simulation, SimulationSettings
 from tests.simulated import Learner, always, make_tools, make_true_project, never
@@ -78,6 +79,19 @@ def test_a_candidate_proposes_only_after_the_gate_let_it_pass(tmp_path: Path) ->
     then = dict(zip(contests[2].images, contests[2].production.proposals, strict=True))
     assert first
     assert all(then[image] == proposals for image, proposals in first.items())
+
+
+def test_a_whole_model_in_production_learns_on_and_what_was_refused_does_not(tmp_path: Path) -> None:
+    learner = Learner(PROJECT, POOR, GOOD)
+    rulings = iter([always, never, never])
+    tools = make_tools(learner, tmp_path, judge=lambda contest: next(rulings)(contest))
+    rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=5, mode=Mode.FULL)), RANDOM)
+    first, second, third = learner.starts
+    assert first is None
+    assert second == third
+    assert second is not None
+    assert second.parent == tmp_path
+    assert [data.start for data in learner.trained] == [None, second.name, second.name]
 
 
 def test_nothing_learns_where_only_zero_shot_is_wanted_or_after_the_last_round(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from backend.analysis.overlap import corners, overlaps
 from backend.analysis.simulated_annotator import IDEAL, Annotator, FinalBox, Human, label_quality
 from backend.domain.geometry import Box, iou
-from backend.domain.learning import LabelledBox
 from backend.domain.records import Proposal
 from backend.domain.review import CARDS, LABEL_STUDIO, Costs
+from backend.domain.training_data import LabelledBox
 from backend.domain.verdicts import VerdictKind
 from tests.synthetic import LABELS, SyntheticDetector, make_scene
 

@@ -9,8 +9,9 @@ from backend.analysis.simulated_annotator import FinalBox, Review
 from backend.analysis.simulated_project import Display, Round, Strategy
 from backend.analysis.simulation_report import SimulationReport, report
 from backend.domain.geometry import Box
-from backend.domain.learning import LabelledBox, Ruling
+from backend.domain.learning import Ruling
 from backend.domain.review import CARDS, slow
+from backend.domain.training_data import LabelledBox
 from backend.simulation_output import table
 
 LEARNED, HALF = Display(CARDS), Display(CARDS, 0.5)

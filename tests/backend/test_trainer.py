@@ -5,16 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from backend.domain.geometry import Box
-from backend.domain.learning import FrozenData, LabelledBox, Mode, PseudoImage, ReviewedImage, TrainingRequest
+from backend.domain.learning import Mode, TrainingRequest
 from backend.domain.records import Picture
+from backend.domain.training_data import FrozenData, LabelledBox, PseudoImage, ReviewedImage
 from backend.errors import ImageError
 from backend.trainer import PSEUDO_WEIGHT, GlipTrainer, training_examples
+from glip_model.adapters import load_adapter
+from glip_model.loading import load_model_folder
 from tests.fake_learning import digest_of
 from tests.fakes import FakeImages
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
 
+CPU = torch.device("cpu")
 LABELS = (("cat", ("cat",)), ("dog", ("dog",)))
 CAT, DOG = LabelledBox(Box(4, 8, 20, 30), "cat"), LabelledBox(Box(30, 5, 60, 44), "dog")
 REVIEWED = ReviewedImage(digest_of("train-1"), 64, 48, boxes=(CAT,), rejected=(DOG,))
@@ -68,9 +73,33 @@ def test_training_looks_at_what_a_model_labelled_too(tmp_path: Path) -> None:
     out.mkdir()
 
     mode = GlipTrainer(base, images, "cpu").train(
-        FrozenData(LABELS, (REVIEWED,), (PSEUDO,)), request, out, lambda progress: None
+        FrozenData(LABELS, (REVIEWED,), (PSEUDO,)), request, None, out, lambda progress: None
     )
 
     assert mode is Mode.PROMPT
     assert set(images.fetched) == {REVIEWED.sha256, PSEUDO.sha256}
     assert json.loads((out / "adapter.json").read_text())
+
+
+def test_a_whole_model_goes_on_from_where_the_data_say_and_an_adapter_stays_with_the_base(tmp_path: Path) -> None:
+    base, start = tmp_path / "base", tmp_path / "start"
+    for folder, factor in ((base, 1.0), (start, 3.0)):
+        model = tiny_model()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(factor)
+        model.save_pretrained(folder)
+        tiny_processor().save_pretrained(folder)
+    trainer = GlipTrainer(base, FakeImages({REVIEWED.sha256: picture(1)}), "cpu")
+    data = FrozenData(LABELS, (REVIEWED,), start="tiny-0001")
+
+    for mode, out in ((Mode.FULL, tmp_path / "full"), (Mode.PROMPT, tmp_path / "prompt")):
+        out.mkdir()
+        trainer.train(data, TrainingRequest("command", mode, minutes=0.001), start, out, lambda progress: None)
+
+    kernels = [
+        next(parameter for parameter in load_model_folder(folder, CPU)[0].parameters() if parameter.ndim > 1)
+        for folder in (tmp_path / "full", base, start)
+    ]
+    assert (kernels[0] - kernels[2]).norm() < 0.1 * (kernels[0] - kernels[1]).norm()
+    load_adapter(tmp_path / "prompt", base, CPU)

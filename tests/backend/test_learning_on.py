@@ -1,0 +1,56 @@
+"""Which weights a training starts from."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from backend.domain.learning import PRODUCTION, AliasMove, JobState, Mode, MoveKind
+from backend.errors import StorageError
+from tests.backend.test_learn import House
+from tests.facts import UID, at
+
+
+def test_training_goes_on_from_the_whole_model_in_production(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run(mode=Mode.FULL)
+    house.run(mode=Mode.FULL)
+    assert [data.start for data in house.trainer.learned] == [None, "glip-nano-0001"]
+    assert house.trainer.starts == [None, tmp_path / "versions" / UID / "glip-nano-0001"]
+    assert json.loads((tmp_path / "versions" / UID / "glip-nano-0002" / "version.json").read_text())["start"] == (
+        "glip-nano-0001"
+    )
+
+
+def test_adapters_in_production_are_not_trained_further(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run(mode=Mode.HEAD)
+    house.run(mode=Mode.FULL)
+    assert house.trainer.starts == [None, None]
+
+
+def test_a_resumed_training_starts_where_its_first_attempt_did(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run(mode=Mode.FULL)
+    claim = house.claim(mode=Mode.FULL)
+    house.trainer.error = StorageError("away")
+    with pytest.raises(StorageError):
+        house.learn(claim)
+    with house.database() as unit:
+        unit.versions.move(AliasMove(UID, PRODUCTION, None, MoveKind.ROLLBACK, at(50), "command", "", {}))
+        unit.commit()
+    claim.release()
+    house.trainer.error = None
+    again = house.training.claim("w")
+    assert again is not None
+    house.learn(again)
+    assert house.trainer.starts[1] == house.trainer.starts[2] != house.trainer.starts[0]
+
+
+def test_a_damaged_version_in_production_fails_the_training_with_its_name(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run(mode=Mode.FULL)
+    (tmp_path / "versions" / UID / "glip-nano-0001" / "adapter.json").write_text("[]")
+    job = house.run(mode=Mode.FULL)
+    assert job.state is JobState.FAILED
+    assert "glip-nano-0001/adapter.json is not the file that was trained" in (job.outcome or "")
