@@ -53,11 +53,12 @@ class GlipTrainer:
         """As ``ports.learning.Trainer``."""
         examples = training_examples(data, self._images)
         mode = None if request.mode is None else _MODES[request.mode]
-        settings = finetuning.default_settings(examples, self._device, mode)
+        settings = finetuning.default_settings(examples, self._device, mode, further=start is not None)
+        base = start if start is not None and settings.mode == "full" else self._base
         settings = replace(settings, seed=request.seed, minutes=request.minutes or settings.minutes)
         try:
             finetuning.finetune(
-                start if start is not None and settings.mode == "full" else self._base,
+                base,
                 [words for _, words in data.labels],
                 examples,
                 settings,

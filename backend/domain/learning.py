@@ -10,6 +10,7 @@ from backend.domain.records import Proposal
 from backend.domain.training_data import ReviewedImage
 
 PRODUCTION = "production"
+_GROWTH = 0.5
 
 
 class Mode(StrEnum):
@@ -18,6 +19,15 @@ class Mode(StrEnum):
     PROMPT = "prompt"
     HEAD = "head"
     FULL = "full"
+
+
+def is_due(new: int, learnt: int, least: int) -> bool:
+    """Whether so many new images are worth a training, after one that knew ``learnt``.
+
+    They must be ``least`` and half as many as those: ten more teach much where there were twenty, and little where
+    there were a thousand.
+    """
+    return new >= max(least, _GROWTH * learnt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from time import monotonic
 from backend.analysis.acquisition import RoundGains, choosing_pays
 from backend.analysis.simulated_annotator import Annotator, Human
 from backend.analysis.simulated_project import Display, Round, Strategy
-from backend.domain.learning import Answers, Contest, Mode, Ruling, TrainingRequest, next_version_name
+from backend.domain.learning import Answers, Contest, Mode, Ruling, TrainingRequest, is_due, next_version_name
 from backend.domain.records import Label, Proposal
 from backend.domain.review import FLOOR, LABEL_STUDIO, Costs, slow
 from backend.domain.training_data import FrozenData, Part, ReviewedImage
@@ -49,7 +49,7 @@ class SimulationSettings:
     """How a project goes.
 
     Attributes:
-        batch: images between two trainings.
+        batch: images that are chosen at once, and between two trainings at least.
         rounds: how often the model learns at most; as long as images are left where None.
         mode, minutes: of each training, as in a `TrainingRequest`.
         costs: of the person who draws fast; the one who draws slowly reviews the same boxes.
@@ -188,6 +188,7 @@ class _Run:
         self._seed = seed
         self._number = 0
         self._attempts = 0
+        self._learnt = [0]
         self._uid = f"simulated.{seed}"
         self._production = simulation.base
         self._reviewed: list[tuple[TrueImage, ReviewedImage]] = []
@@ -239,10 +240,13 @@ class _Run:
         return list(chosen)
 
     def _learn(self) -> tuple[Ruling | None, float]:
-        """Train a candidate on everything reviewed, and put it into production if the gate lets it pass."""
-        rounds = self._settings.rounds
-        if self._strategy is Strategy.ZERO_SHOT or not self.remaining or (rounds is not None and self._number > rounds):
+        """Where it is due, train a candidate on everything reviewed, and promote it if the gate lets it pass."""
+        rounds, count, learnt = self._settings.rounds, len(self._reviewed), self._learnt
+        over = not self.remaining or (rounds is not None and len(learnt) > rounds)
+        due = is_due(count - learnt[-1], learnt[-1], self._settings.batch)
+        if self._strategy is Strategy.ZERO_SHOT or over or not due:
             return None, 0.0
+        learnt.append(count)
         labels = tuple((label.name, label.asked) for label in self._simulation.project.labels)
         start = self._production.start
         # Named by its folder, which is named by what it learned: the same in every run of this project.

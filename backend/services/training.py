@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from time import monotonic
 
-from backend.domain.learning import TrainingJob, TrainingProgress, TrainingRequest
+from backend.domain.learning import TrainingJob, TrainingProgress, TrainingRequest, is_due
 from backend.errors import LeaseLostError, StorageError
 from backend.ports import UnitOfWork
 
@@ -66,7 +66,8 @@ class Training:
             if last is not None and last.is_open:
                 return None
             new = unit.corrections.count_reviewed(project, None if last is None else last.requested_at)
-        if policy.annotations and new >= policy.annotations:
+            reviewed = unit.corrections.count_reviewed(project)
+        if policy.annotations and is_due(new, reviewed - new, policy.annotations):
             return "annotations"
         waited = last is None or self._clock() - last.requested_at >= timedelta(hours=policy.hours)
         return "schedule" if policy.hours and new and waited else None

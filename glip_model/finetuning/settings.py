@@ -90,15 +90,16 @@ RECIPES: Mapping[Mode, Recipe] = {
 
 
 def default_settings(
-    examples: Sequence[TrainingExample], device: torch.device, mode: Mode | None = None
+    examples: Sequence[TrainingExample], device: torch.device, mode: Mode | None = None, *, further: bool = False
 ) -> FinetuneSettings:
     """What is safe for this much data on this device.
 
     Few pictures teach prompts, which cannot spoil the base; more of them the whole model, for a time that grows with
-    their number. On a CPU a run lasts 20 minutes at most, whatever the size of the model.
+    their number, and more slowly where the run goes ``further`` from a model that learned most of them already. On a
+    CPU a run lasts 20 minutes at most, whatever the size of the model.
     """
     filled = sum(len(example.boxes_xyxy) > 0 for example in examples)
     if mode is None:
         mode = "prompt" if filled < _FEW else "full"
-    steps = {"prompt": 150, "head": 300, "full": min(1200, 100 + 3 * filled)}[mode]
+    steps = {"prompt": 150, "head": 300, "full": min(1200, 100 + (1 if further else 3) * filled)}[mode]
     return FinetuneSettings(mode, steps, minutes=20.0 if device.type == "cpu" else None, device=str(device))

@@ -72,6 +72,18 @@ def test_only_what_was_annotated_since_the_last_request_counts_also_where_it_fai
     assert len(training.request_due(EVERY_THREE)) == 1
 
 
+def test_the_more_was_learnt_from_the_more_new_annotations_are_needed() -> None:
+    database, clock = FakeDatabase(), Clock()
+    training = Training(database, clock=clock)
+    annotate(database, *range(1, 9))
+    training.request_due(EVERY_THREE)
+    finish(database, training)
+    annotate(database, 9, 10, 11, seconds=10)
+    assert training.request_due(EVERY_THREE) == []
+    annotate(database, 12, seconds=11)
+    assert len(training.request_due(EVERY_THREE)) == 1
+
+
 def test_a_schedule_waits_for_its_time_and_for_something_new() -> None:
     database, clock = FakeDatabase(), Clock()
     training = Training(database, clock=clock)

@@ -234,6 +234,7 @@ def test_few_pictures_teach_prompts_and_many_the_whole_model() -> None:
     few, many = (default_settings(examples(count), CPU) for count in (60, 200))
     assert few.mode == many.mode == "full"
     assert few.steps < many.steps
+    assert default_settings(examples(200), CPU, further=True).steps < many.steps
     assert (few.minutes, default_settings(examples(60), torch.device("cuda")).minutes) == (20.0, None)
 
 
