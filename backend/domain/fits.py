@@ -60,6 +60,10 @@ class Fit:
         )
 
 
+FIRST_LOOK = 10
+"""Boxes to show of a model that nobody judged: enough for a fit, and not too many to delete should it see things."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What people see of one model version's proposals in one project.
@@ -69,11 +73,14 @@ class Reading:
         threshold: lowest score of a shown box, on the scale that people see; where a fit says which boxes are shown,
             it counts only if it is ``theirs``.
         theirs: a person chose the threshold. Then nothing below it is ever shown, not even to explore.
+        most: how many boxes to show before anything was fitted, the best ones and nothing to explore; later as many as
+            were judged. None for all of them.
     """
 
     fit: Fit | None
     threshold: float
     theirs: bool
+    most: int | None = None
 
     @property
     def floor(self) -> float:
@@ -94,8 +101,11 @@ class Reading:
         if self.fit is not None:
             edges = self.fit.edges
             proposals = [edges.corrected(each, picture.width, picture.height) for each in proposals]
-        weights = {id(each): 1.0 for each in proposals if self._shows(each)}
-        if not self.theirs and is_explored(picture.sha256):
+        above = sorted(filter(self._shows, proposals), key=lambda each: -self._seen(each))
+        judged = 0 if self.fit is None else self.fit.judgements
+        weights = {id(each): 1.0 for each in above[: None if self.most is None else max(self.most, judged)]}
+        unknown = self.most is not None and self.fit is None
+        if not self.theirs and not unknown and is_explored(picture.sha256):
             hidden = [each for each in proposals if id(each) not in weights and each.score >= FLOOR]
             chance = Random(picture.sha256)  # noqa: S311 - the same boxes each time, nothing secret
             drawn = chance.sample(hidden, min(len(hidden), EXPLORED_PROPOSALS))

@@ -13,7 +13,7 @@ from hashlib import sha256
 from threading import Lock
 from time import monotonic
 
-from backend.domain.fits import Reading
+from backend.domain.fits import FIRST_LOOK, Reading
 from backend.domain.records import Look, Picture, Prediction, Proposal, Query
 from backend.errors import BusyError, GlipLabelError, ModelError
 from backend.ports import Detector, Images, UnitOfWork
@@ -121,6 +121,8 @@ class Predict:
 
         def work(ask: Ask) -> _Work:
             reading = readings[ask.project]
+            if len(asks) == 1 and not reading.theirs:  # a person waits for it, and is the first to judge this model
+                reading = replace(reading, most=FIRST_LOOK)
             if ask.look.prompted:  # scores of other words are other scores
                 reading = replace(reading, fit=None, theirs=True)
             key = _query_key(ask, reading)
@@ -219,7 +221,7 @@ def _query_key(ask: Ask, reading: Reading) -> str:
     """Digest of everything but task and version that a prediction depends on."""
     query = [asdict(label) for label in ask.query] if isinstance(ask.query, tuple) else asdict(ask.query)
     fit = None if reading.fit is None else reading.fit.id
-    facts = [ask.project, ask.reference, ask.look.prompted, reading.threshold, reading.theirs, fit, query]
+    facts = [ask.project, ask.reference, ask.look.prompted, reading.threshold, reading.theirs, reading.most, fit, query]
     return sha256(json.dumps(facts).encode()).hexdigest()
 
 

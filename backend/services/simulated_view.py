@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from backend.analysis.simulated_annotator import Annotator, Review
 from backend.analysis.simulated_project import Display
-from backend.domain.fits import Reading
+from backend.domain.fits import FIRST_LOOK, Reading
 from backend.domain.records import Picture, Proposal, Region
 from backend.domain.review import Judgement
 from backend.domain.training_data import LabelledBox, ReviewedImage
@@ -61,7 +61,8 @@ class View:
         self.judgements: list[Judgement] = []
         self._found: list[Sequence[Proposal]] = []  # by the present model, in images that were reviewed
         cut = PredictLimits().score_threshold if display.cut is None else display.cut
-        self.reading = Reading(None, cut, theirs=display.cut is not None)
+        chosen = display.cut is not None
+        self.reading = Reading(None, cut, theirs=chosen, most=None if chosen else FIRST_LOOK)
 
     def review(self, image: TrueImage, found: Sequence[Proposal], model: str, *, pays: bool) -> Seen:
         """Let the person review an image in which the model found something, and read scores anew where that is due.

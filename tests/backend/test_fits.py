@@ -89,6 +89,21 @@ def test_below_a_threshold_that_a_person_chose_nothing_is_shown_not_even_to_expl
         assert [score for _, score in scores(regions)] == ([0.7, 0.5] if fit is None else [0.5])
 
 
+def test_of_a_model_that_nobody_judged_the_best_boxes_are_shown_and_nothing_to_explore() -> None:
+    proposals = [found("dog", 0.1 + index / 1000) for index in range(100)]
+    regions, hidden = Reading(None, 0.12, theirs=False, most=10).read(proposals, picture(EXPLORED), "p")
+    assert [region.proposal for region in regions] == proposals[:-11:-1]
+    assert {region.weight for region in regions} == {1.0}
+    assert len(hidden) == 90
+
+
+@pytest.mark.parametrize(("judged", "shown"), [(4, 10), (40, 40), (200, 100)])
+def test_the_more_was_judged_the_more_boxes_are_shown(judged: int, shown: int) -> None:
+    proposals = [found("dog", 0.4 + index / 1000) for index in range(100)]
+    regions, _ = Reading(make_fit(judgements=judged), 0.3, theirs=False, most=10).read(proposals, picture(), "p")
+    assert len(regions) == shown
+
+
 def test_edges_are_moved_only_by_a_fit_that_says_so() -> None:
     fit = make_fit(edges=EdgeCorrection({"dog": EdgeShift(left=-0.1, right=0.2)}))
     regions, _ = Reading(fit, 0.3, theirs=False).read([found("dog", 0.5), found("cat", 0.9)], picture(), "p")

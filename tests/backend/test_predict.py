@@ -118,6 +118,25 @@ def test_another_version_asks_again() -> None:
     assert predicted(first).id != predicted(second).id
 
 
+def crowd(picture: Picture, query: Query) -> list[Proposal]:
+    return [Proposal(Box(x, 1, x + 5, 9), "cat", 0.9, "cat") for x in range(40)]
+
+
+def test_who_opens_an_image_of_a_model_that_nobody_judged_gets_few_boxes_and_a_batch_all() -> None:
+    alone, batch = ([make_ask(number) for number in range(count)] for count in (1, 2))
+    predict = make_predict(FakeDetector(crowd))
+    assert [len(predicted(outcome).regions) for asks in (alone, batch) for outcome in predict(asks)] == [10, 40, 40]
+
+
+def test_a_threshold_that_a_person_chose_shows_everything_above_it() -> None:
+    database = FakeDatabase()
+    with database() as unit:
+        unit.projects.set_score_threshold(make_ask().project, 0.5)
+        unit.commit()
+    (outcome,) = make_predict(FakeDetector(crowd), database=database)([make_ask()])
+    assert len(predicted(outcome).regions) == 40
+
+
 def test_pictures_are_asked_for_in_batches_of_one_query() -> None:
     detector = FakeDetector()
     asks = [make_ask(number, f"/{number}.png", (Label("cat" if number % 2 else "dog"),)) for number in range(10)]
