@@ -55,7 +55,8 @@ class GlipTrainer:
         mode = None if request.mode is None else _MODES[request.mode]
         settings = finetuning.default_settings(examples, self._device, mode, further=start is not None)
         base = start if start is not None and settings.mode == "full" else self._base
-        settings = replace(settings, seed=request.seed, minutes=request.minutes or settings.minutes)
+        minutes = request.minutes or settings.minutes
+        settings = replace(settings, seed=request.seed, minutes=minutes, frozen=request.frozen)
         try:
             finetuning.finetune(
                 base,

@@ -164,6 +164,16 @@ def test_a_project_without_annotations_cannot_be_trained_and_says_why(house: Hou
     assert done.stderr.strip().splitlines()[-1].startswith("glip-label: project 'empty' has no image to learn from")
 
 
+def test_a_part_that_cannot_be_frozen_is_named(house: House) -> None:
+    words = ("train", "--project", "street", "--minutes", "0.02", "--freeze", "backbone", "--freeze", "wings")
+    other = house.run(*words)
+    assert other.returncode == 2
+    assert "--freeze goes with --mode full" in other.stderr
+    done = house.run(*words, "--mode", "full")
+    assert done.returncode == 1
+    assert "nothing to freeze is called 'wings'" in done.stderr.strip().splitlines()[-1]
+
+
 def test_self_training_waits_for_honest_scores_and_then_learns_from_unreviewed_images(house: House) -> None:
     database = partial(SqlUnitOfWork, open_prepared(house.settings.database_url))
     words = ("train", "--project", "street", "--mode", "prompt", "--minutes", "0.02", "--self-training", "--json")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backend.errors import TrainingError
+from backend.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
     from backend.domain.learning import TrainingJob, TrainingProgress
@@ -29,6 +29,14 @@ _POLL_SECONDS = 0.5
     is_flag=True,
     help="Learn also from unreviewed images, as far as the model in production is sure of its boxes there.",
 )
+@click.option(
+    "--freeze",
+    metavar="PART",
+    multiple=True,
+    help="With --mode full, leave a part as it is: backbone, pyramid, text_encoder, tower, head, or any beginning of "
+    "parameters' names, such as tower.0. May be repeated.",
+)
+@click.option("--from-base", is_flag=True, help="Begin at the base model, not at the version in production.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 def command(
     project: str,
@@ -38,6 +46,8 @@ def command(
     seed: int,
     no_promote: bool,
     self_training: bool,
+    freeze: tuple[str, ...],
+    from_base: bool,
     as_json: bool,
 ) -> None:
     """Fine-tune the model on what people annotated, and promote the new version where it is measurably better.
@@ -50,6 +60,8 @@ def command(
     Example:
       glip-label train --project 7 --mode prompt --minutes 5
     """
+    if freeze and mode != "full":
+        raise UsageError("--freeze goes with --mode full: the other modes freeze all but their own part")
     from backend.bootstrap import open_database
     from backend.domain.learning import Mode, TrainingRequest, job_to_json
     from backend.services.corrections import CorrectionsService
@@ -66,7 +78,7 @@ def command(
         state = find_project(unit.projects.all(), project)
     training = Training(unit_of_work)
     chosen = None if mode is None else Mode(mode)
-    wanted = TrainingRequest("command", chosen, minutes, images, seed, not no_promote, self_training)
+    wanted = TrainingRequest("command", chosen, minutes, images, seed, not no_promote, self_training, freeze, from_base)
     job = training.request(state.uid, wanted)
     if job.request != wanted:
         click.echo(f"job {job.id} is open already (asked by: {job.request.reason}); waiting for it", err=True)

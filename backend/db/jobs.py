@@ -127,4 +127,5 @@ def _job(row: TrainingJobRow) -> TrainingJob:
 
 
 def _request(fields: Mapping[str, Any]) -> TrainingRequest:
-    return TrainingRequest(**{**fields, "mode": None if fields["mode"] is None else Mode(fields["mode"])})
+    mode = None if fields["mode"] is None else Mode(fields["mode"])
+    return TrainingRequest(**{**fields, "mode": mode, "frozen": tuple(fields.get("frozen", ()))})

@@ -42,6 +42,8 @@ class TrainingRequest:
         seed: of everything random.
         promote: whether a candidate that is better goes into production.
         self_training: whether to learn also from what the version in production is sure of on unreviewed images.
+        frozen: in mode "full" what stays as it is, as beginnings of parameters' names.
+        from_base: whether to begin at the base although a whole model is in production.
     """
 
     reason: str
@@ -51,6 +53,8 @@ class TrainingRequest:
     seed: int = 0
     promote: bool = True
     self_training: bool = False
+    frozen: tuple[str, ...] = ()
+    from_base: bool = False
 
 
 class JobState(StrEnum):

@@ -121,7 +121,7 @@ class Learn:
         gathered = self._parts.gathering(project, claim.job.request, claim.report)
         with self._parts.unit_of_work() as unit:
             production = production_version(unit, claim.job.project, self._parts.models.base)
-            whole = production is not None and production.mode is Mode.FULL
+            whole = production is not None and production.mode is Mode.FULL and not claim.job.request.from_base
             data = replace(gathered.data, start=production.name if production is not None and whole else None)
             _held(unit.jobs.freeze(claim.job, data), claim.job)
             unit.commit()

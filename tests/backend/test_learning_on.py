@@ -29,6 +29,13 @@ def test_adapters_in_production_are_not_trained_further(tmp_path: Path) -> None:
     assert house.trainer.starts == [None, None]
 
 
+def test_who_wants_to_begins_anew(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run(mode=Mode.FULL)
+    house.run(mode=Mode.FULL, from_base=True)
+    assert house.trainer.starts == [None, None]
+
+
 def test_a_resumed_training_starts_where_its_first_attempt_did(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.run(mode=Mode.FULL)

@@ -34,7 +34,7 @@ from tests.facts import UID, annotated, at, deleted, make_annotation, make_regio
 from tests.fakes import FakeDatabase
 
 Database = Callable[[], UnitOfWork]
-REQUEST = TrainingRequest("command", Mode.HEAD, minutes=2.5, images=10, seed=3, promote=False, self_training=True)
+REQUEST = TrainingRequest("command", Mode.FULL, minutes=2.5, images=10, seed=3, promote=False)
 LEASE = timedelta(seconds=60)
 
 
@@ -128,7 +128,18 @@ def test_a_job_of_an_earlier_release_learns_from_what_people_said_alone(engine: 
     with SqlUnitOfWork(engine) as unit:
         found = unit.jobs.find(job.id)
     assert found is not None
-    assert found.request == replace(REQUEST, mode=None, self_training=False)
+    assert found.request == replace(REQUEST, mode=None)
+
+
+def test_a_request_comes_back_as_it_was_made(engine: Engine) -> None:
+    upgrade(engine)
+    wanted = replace(REQUEST, self_training=True, frozen=("backbone", "tower.0"), from_base=True)
+    with SqlUnitOfWork(engine) as unit:
+        unit.projects.put(ProjectState(UID, 7))
+        unit.jobs.add(UID, wanted, at(0))
+        unit.commit()
+        (job,) = unit.jobs.of(UID, 1)
+    assert job.request == wanted
 
 
 def test_many_askers_at_once_get_the_same_job(database: Database) -> None:
