@@ -66,7 +66,8 @@ def build_detector(settings: Settings) -> GlipModelDetector:
         ModelError: there is no such model.
     """
     folder = find_model(settings.model, settings.models_folder)
-    return GlipModelDetector(folder, _version_cache(settings), settings.device)
+    overlapping = settings.overlapping_labels
+    return GlipModelDetector(folder, _version_cache(settings), settings.device, overlapping_labels=overlapping)
 
 
 def base_version(settings: Settings) -> str:

@@ -19,17 +19,20 @@ from backend.version_folders import VersionFolders
 _DEMO_GRADE = "demo grade; for real work: glip-label weights pull glip-t, then --model glip-t"
 
 
-def open_detector(model: str | None) -> tuple[Detector, Settings]:
+def open_detector(model: str | None, *, as_published: bool = False) -> tuple[Detector, Settings]:
     """Find the model that was asked for, or the configured one, and say on stderr which it is.
 
     Args:
         model: name, folder, or a project's version (``PROJECT@production``, ``PROJECT@glip-nano-0003``), or None.
+        as_published: detect as the official network does, which may give an object several names.
 
     Raises:
         ModelError: there is no such model.
         UsageError: there is no such project or version.
     """
     settings = Settings.from_env()
+    if as_published:
+        settings = replace(settings, overlapping_labels=True)
     project, at, name = (model or "").rpartition("@")
     is_version = bool(at) and not Path(model or "").expanduser().is_dir()
     if not is_version:

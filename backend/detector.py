@@ -21,17 +21,25 @@ if TYPE_CHECKING:
     from glip_model.inference import GlipDetector, ImageDetections
 
 
+SAME_PLACE_IOU = 0.7
+"""Overlap from which on two boxes are one object: of different names for it the best one is proposed."""
+
+
 class GlipModelDetector:
     """A model folder, loaded once on first use; one inference at a time, whatever number of threads asks.
 
     Attributes:
         folder: the model's.
+        overlapping_labels: whether an object may be proposed under several names.
         lane: held while this model, or one that shares its weights, works.
         state: ``idle``, ``loading``, ``ready`` or ``failed``.
     """
 
-    def __init__(self, folder: Path, version_cache: Path, device: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, version_cache: Path, device: str | None = None, *, overlapping_labels: bool = False
+    ) -> None:
         self.folder = folder
+        self.overlapping_labels = overlapping_labels
         self.lane = Lock()
         self._version_cache = version_cache
         self._device = device
@@ -61,7 +69,18 @@ class GlipModelDetector:
     ) -> list[list[Proposal]]:
         """As ``ports.Detector``."""
         with self.lane:
-            return _detect(self.model(), self.folder.name, pictures, query, score_threshold)
+            model = self.model()
+            return self.look(model, self.folder.name, pictures, query, score_threshold)
+
+    def look(
+        self, model: "GlipDetector", name: str, pictures: Sequence[Picture], query: Query, score_threshold: float
+    ) -> list[list[Proposal]]:
+        """Detect with this model, or with one that was made of it; only for who holds the lane."""
+        found, names = _detect(model, name, pictures, query, score_threshold)
+        # The phrases of a sentence may well mean the same thing twice.
+        if not self.overlapping_labels and not isinstance(query, Sentence):
+            found = [one_name_per_place(each) for each in found]
+        return [_proposals(each, names) for each in found]
 
     def model(self) -> "GlipDetector":
         """Give the model, loaded if it is not yet; only for who holds the lane.
@@ -108,7 +127,7 @@ class VersionDetector:
         with self._base.lane:
             if self._loaded is None:
                 self._loaded = self._load(self._folder())
-            return _detect(self._loaded, self.version, pictures, query, score_threshold)
+            return self._base.look(self._loaded, self.version, pictures, query, score_threshold)
 
     def _load(self, folder: Path) -> "GlipDetector":
         from glip_model.adapters import AdapterError, is_adapter, load_adapter
@@ -124,18 +143,31 @@ class VersionDetector:
 
 def _detect(
     model: "GlipDetector", name: str, pictures: Sequence[Picture], query: Query, score_threshold: float
-) -> list[list[Proposal]]:
+) -> tuple[list["ImageDetections"], list[str]]:
+    """What is found in each picture, and the names that its labels stand for."""
     from glip_model.inference import ModelOutputError
 
     images = [np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3) for picture in pictures]
     try:
         captions, names = _captions(model, query)
-        found = model.detect(images, captions, score_threshold)
+        return model.detect(images, captions, score_threshold), names
     except CaptionError as error:
         raise UsageError(str(error)) from error
     except ModelOutputError as error:
         raise ModelError(f"model {name}: {error}") from error
-    return [_proposals(each, names) for each in found]
+
+
+def one_name_per_place(found: "ImageDetections") -> "ImageDetections":
+    """Drop what overlaps something better, whatever its name: the model is of two minds about one object.
+
+    The official network suppresses within each label alone, which AP rewards and people pay for.
+    """
+    from glip_model.box_ops import nms
+    from glip_model.inference import ImageDetections
+
+    kept = nms(found.boxes_xyxy, found.scores, found.labels.new_zeros(len(found.labels)), SAME_PLACE_IOU)
+    prompts = tuple(found.prompts[index] for index in kept.tolist())
+    return ImageDetections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept], prompts)
 
 
 def _load(folder: Path, device: str | None) -> "GlipDetector":

@@ -32,6 +32,7 @@ class Settings:
         sync_minutes: how often the worker polls Label Studio for what events did not tell; 0 for never.
         train_after: how many new annotations make training due; 0 for never.
         train_hours: how often training is due where anything is new; 0 for never.
+        overlapping_labels: an object may have several labels, and be proposed with each of them.
         correct_edges: learn how people always move the edges of boxes, and move them so before they are shown.
         predict_seconds: a batch stops after this long and answers what it has (Label Studio hangs up after 100).
     """
@@ -53,6 +54,7 @@ class Settings:
     train_after: int = 25
     train_hours: float = 0.0
     correct_edges: bool = False
+    overlapping_labels: bool = False
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -81,6 +83,7 @@ class Settings:
             train_after=_whole_number(values, "TRAIN_AFTER", 25, 10**9),
             train_hours=_number(values, "TRAIN_HOURS", 0.0, 8760.0),
             correct_edges=_switch(values, "CORRECT_EDGES"),
+            overlapping_labels=_switch(values, "OVERLAPPING_LABELS"),
             predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),
         )
 

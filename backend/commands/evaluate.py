@@ -46,7 +46,7 @@ def command(images: Path, annotations: Path, model: str | None, as_json: bool) -
     from backend.chosen_model import open_detector
     from glip_model.evaluation import evaluate_detections
 
-    detector, _ = open_detector(model)
+    detector, _ = open_detector(model, as_published=True)
     results = found_results(dataset, images, detector)
     try:
         scores = evaluate_detections(annotations, results)

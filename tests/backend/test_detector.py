@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backend.detector import GlipModelDetector
+from backend.domain.geometry import iou
 from backend.domain.records import Label, Picture, Query, Sentence, Span
 from backend.errors import ModelError, UsageError
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
@@ -47,6 +48,31 @@ def test_a_sentence_is_answered_with_the_labels_of_its_spans(detector: GlipModel
     (found,) = detector.detect([picture()], sentence, score_threshold=0.0)
     assert {(proposal.label, proposal.prompt) for proposal in found} <= {("vehicle", "red car"), ("dog", "two dogs")}
     assert found
+
+
+def test_an_object_is_proposed_under_its_best_name_alone_unless_it_may_have_several(
+    folder: Path, tmp_path: Path
+) -> None:
+    cache, query = tmp_path / "versions.json", (Label("cat"), Label("dog"), Label("red cat"))
+    one, several = (GlipModelDetector(folder, cache, "cpu", overlapping_labels=flag) for flag in (False, True))
+    (single,), (doubled,) = (each.detect([picture()], query, score_threshold=0.0) for each in (one, several))
+    better = [
+        [each for each in doubled[:place] if each.label != worse.label and iou(each.box, worse.box) > 0.75]
+        for place, worse in enumerate(doubled)
+    ]
+    assert any(better)
+    assert single[0] == doubled[0]
+    for place, each in enumerate(single):
+        assert each in doubled
+        assert not any(iou(each.box, other.box) > 0.75 for other in single[:place])
+
+
+def test_the_phrases_of_a_sentence_may_mean_one_thing(folder: Path, tmp_path: Path) -> None:
+    sentence = Sentence("a red car behind two dogs", (Span(2, 9, "vehicle"), Span(17, 25, "dog")))
+    one, several = (
+        GlipModelDetector(folder, tmp_path / "versions.json", "cpu", overlapping_labels=flag) for flag in (False, True)
+    )
+    assert one.detect([picture()], sentence) == several.detect([picture()], sentence)
 
 
 def test_what_is_found_in_a_picture_does_not_depend_on_its_company(detector: GlipModelDetector) -> None:

@@ -24,6 +24,7 @@ def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
             "GLIP_LABEL_BASIC_AUTH_PASSWORD": "s3cret",
             "GLIP_LABEL_SCORE_THRESHOLD": "0.5",
             "GLIP_LABEL_CORRECT_EDGES": "1",
+            "GLIP_LABEL_OVERLAPPING_LABELS": "1",
             "GLIP_LABEL_MODEL": "",
             "PORT": "1",
         }
@@ -34,6 +35,7 @@ def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
     assert settings.basic_auth == ("me", "s3cret")
     assert settings.score_threshold == 0.5
     assert settings.correct_edges
+    assert settings.overlapping_labels
 
 
 def test_secrets_are_not_shown() -> None:
