@@ -16,6 +16,7 @@ from backend.domain.calibration import PlattCurve, logit
 from backend.domain.review import FLOOR, Costs, Judgement, ShowThresholds
 
 _SHRINKAGE = 300.0  # judgements at which a label's own cut counts half
+_CAUTION = 20.0  # judgements that wrong boxes are thought to have had, all of them deleted
 
 
 def break_even(costs: Costs) -> float:
@@ -54,16 +55,24 @@ def _paying_probability(judgements: Sequence[Judgement], costs: Costs) -> float:
     for right in gains:
         own = [each for each in judgements if each.right is right]
         if own:
-            gains[right] = sum(each.weight * costs.gain(each) for each in own) / sum(each.weight for each in own)
+            mean = sum(each.weight * costs.gain(each) for each in own) / sum(each.weight for each in own)
+            # Two explored boxes that were worth a new label stand for hundreds, and do not prove that all boxes are.
+            caution = 0.0 if right else _CAUTION / (_CAUTION + _evidence(own))
+            gains[right] = (1 - caution) * mean + caution * gains[right]
     if gains[True] <= max(gains[False], 0.0):
         return 0.0 if gains[False] > 0 else 1.0
     return min(max(-gains[False] / (gains[True] - gains[False]), 0.0), 1.0)
 
 
+def _evidence(judgements: Sequence[Judgement]) -> float:
+    """How many judgements of equal weight would tell as much (Kish's effective sample size)."""
+    return sum(each.weight for each in judgements) ** 2 / sum(each.weight**2 for each in judgements)
+
+
 def _cut(judgements: Sequence[Judgement], costs: Costs, curve: PlattCurve, paying: float) -> float:
     """The best cut, drawn towards where the curve reaches the probability that pays; at least `FLOOR`."""
     smooth = float(expit((logit(paying) - curve.intercept) / curve.slope))
-    own = len(judgements) / (len(judgements) + _SHRINKAGE)
+    own = _evidence(judgements) / (_evidence(judgements) + _SHRINKAGE)
     return max(FLOOR, own * _best_cut(judgements, costs) + (1 - own) * smooth)
 
 

@@ -40,6 +40,14 @@ def proposed(score: float, label: str = "cat") -> Proposal:
     return Proposal(Box(0, 0, 10, 10), label, score, label)
 
 
+def test_two_explored_boxes_that_were_worth_a_new_label_do_not_open_the_gates() -> None:
+    deleted = [judged(0.5 + index / 100, DELETED) for index in range(10)]
+    explored = [judged(score, RELABELLED, weight=150.0) for score in (0.1, 0.2)]
+    assert fit_thresholds([*deleted, *explored], LABEL_STUDIO).default > 0.3
+    many = [judged(0.1 + index / 1000, RELABELLED, weight=150.0) for index in range(200)]
+    assert fit_thresholds([*deleted, *many], LABEL_STUDIO).default == FLOOR
+
+
 @pytest.mark.parametrize(
     ("costs", "expected"),
     [(CARDS, 0.257), (slow(CARDS), 0.071), (LABEL_STUDIO, 0.235), (slow(LABEL_STUDIO), 0.074), (Costs(accept=9), 1.0)],
