@@ -140,6 +140,10 @@ class Predict:
         with self._unit_of_work() as unit:
             for work, future in own.items():
                 stored = unit.predictions.find(*work.key)
+                if stored is None and work.reading.most is not None:  # what was retrieved for many is all there
+                    stored = unit.predictions.find(
+                        *work.key[:3], _query_key(work.ask, replace(work.reading, most=None))
+                    )
                 if stored is None:
                     missing.append(work)
                 else:

@@ -128,6 +128,14 @@ def test_who_opens_an_image_of_a_model_that_nobody_judged_gets_few_boxes_and_a_b
     assert [len(predicted(outcome).regions) for asks in (alone, batch) for outcome in predict(asks)] == [10, 40, 40]
 
 
+def test_what_was_retrieved_in_a_batch_is_not_asked_for_again_by_who_opens_it() -> None:
+    detector = FakeDetector(crowd)
+    predict = make_predict(detector)
+    first, _ = predict([make_ask(1), make_ask(2)])
+    assert predict([make_ask(1)]) == [first]
+    assert sum(len(pictures) for pictures, _ in detector.asked) == 2
+
+
 def test_a_threshold_that_a_person_chose_shows_everything_above_it() -> None:
     database = FakeDatabase()
     with database() as unit:
