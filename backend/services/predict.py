@@ -121,10 +121,10 @@ class Predict:
 
         def work(ask: Ask) -> _Work:
             reading = readings[ask.project]
-            if len(asks) == 1 and not reading.theirs:  # a person waits for it, and is the first to judge this model
-                reading = replace(reading, most=FIRST_LOOK)
             if ask.look.prompted:  # scores of other words are other scores
                 reading = replace(reading, fit=None, theirs=True)
+            if len(asks) == 1 and not reading.theirs:  # a person waits for it, and is the first to judge this model
+                reading = replace(reading, most=FIRST_LOOK)
             key = _query_key(ask, reading)
             return _Work(ask, detectors[ask.project], versions[ask.project], reading, key)
 

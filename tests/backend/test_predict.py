@@ -128,6 +128,12 @@ def test_who_opens_an_image_of_a_model_that_nobody_judged_gets_few_boxes_and_a_b
     assert [len(predicted(outcome).regions) for asks in (alone, batch) for outcome in predict(asks)] == [10, 40, 40]
 
 
+def test_who_asks_for_something_by_words_gets_all_of_it() -> None:
+    ask = make_ask()
+    (outcome,) = make_predict(FakeDetector(crowd))([replace(ask, look=replace(ask.look, prompted=True))])
+    assert len(predicted(outcome).regions) == 40
+
+
 def test_what_was_retrieved_in_a_batch_is_not_asked_for_again_by_who_opens_it() -> None:
     detector = FakeDetector(crowd)
     predict = make_predict(detector)
