@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from glip_model.inference import GlipDetector, ImageDetections
 
 
-SAME_PLACE_IOU = 0.7
+_SAME_PLACE_IOU = 0.7
 """Overlap from which on two boxes are one object: of different names for it the best one is proposed."""
 
 
@@ -79,7 +79,7 @@ class GlipModelDetector:
         found, names = _detect(model, name, pictures, query, score_threshold)
         # The phrases of a sentence may well mean the same thing twice.
         if not self.overlapping_labels and not isinstance(query, Sentence):
-            found = [one_name_per_place(each) for each in found]
+            found = [_one_name_per_place(each) for each in found]
         return [_proposals(each, names) for each in found]
 
     def model(self) -> "GlipDetector":
@@ -157,7 +157,7 @@ def _detect(
         raise ModelError(f"model {name}: {error}") from error
 
 
-def one_name_per_place(found: "ImageDetections") -> "ImageDetections":
+def _one_name_per_place(found: "ImageDetections") -> "ImageDetections":
     """Drop what overlaps something better, whatever its name: the model is of two minds about one object.
 
     The official network suppresses within each label alone, which AP rewards and people pay for.
@@ -165,7 +165,7 @@ def one_name_per_place(found: "ImageDetections") -> "ImageDetections":
     from glip_model.box_ops import nms
     from glip_model.inference import ImageDetections
 
-    kept = nms(found.boxes_xyxy, found.scores, found.labels.new_zeros(len(found.labels)), SAME_PLACE_IOU)
+    kept = nms(found.boxes_xyxy, found.scores, found.labels.new_zeros(len(found.labels)), _SAME_PLACE_IOU)
     prompts = tuple(found.prompts[index] for index in kept.tolist())
     return ImageDetections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept], prompts)
 

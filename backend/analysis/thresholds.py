@@ -72,7 +72,8 @@ def _evidence(judgements: Sequence[Judgement]) -> float:
 def _cut(judgements: Sequence[Judgement], costs: Costs, curve: PlattCurve, paying: float) -> float:
     """The best cut, drawn towards where the curve reaches the probability that pays; at least `FLOOR`."""
     smooth = float(expit((logit(paying) - curve.intercept) / curve.slope))
-    own = _evidence(judgements) / (_evidence(judgements) + _SHRINKAGE)
+    evidence = _evidence(judgements)
+    own = evidence / (evidence + _SHRINKAGE)
     return max(FLOOR, own * _best_cut(judgements, costs) + (1 - own) * smooth)
 
 

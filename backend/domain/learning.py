@@ -21,7 +21,7 @@ class Mode(StrEnum):
     FULL = "full"
 
 
-def is_due(new: int, learnt: int, least: int) -> bool:
+def training_pays(new: int, learnt: int, least: int) -> bool:
     """Whether so many new images are worth a training, after one that knew ``learnt``.
 
     They must be ``least`` and half as many as those: ten more teach much where there were twenty, and little where

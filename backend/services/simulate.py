@@ -15,7 +15,7 @@ from time import monotonic
 from backend.analysis.acquisition import RoundGains, choosing_pays
 from backend.analysis.simulated_annotator import Annotator, Human
 from backend.analysis.simulated_project import Display, Round, Strategy
-from backend.domain.learning import Answers, Contest, Mode, Ruling, TrainingRequest, is_due, next_version_name
+from backend.domain.learning import Answers, Contest, Mode, Ruling, TrainingRequest, next_version_name, training_pays
 from backend.domain.records import Label, Proposal
 from backend.domain.review import FLOOR, LABEL_STUDIO, Costs, slow
 from backend.domain.training_data import FrozenData, Part, ReviewedImage
@@ -243,7 +243,7 @@ class _Run:
         """Where it is due, train a candidate on everything reviewed, and promote it if the gate lets it pass."""
         rounds, count, learnt = self._settings.rounds, len(self._reviewed), self._learnt
         over = not self.remaining or (rounds is not None and len(learnt) > rounds)
-        due = is_due(count - learnt[-1], learnt[-1], self._settings.batch)
+        due = training_pays(count - learnt[-1], learnt[-1], self._settings.batch)
         if self._strategy is Strategy.ZERO_SHOT or over or not due:
             return None, 0.0
         learnt.append(count)

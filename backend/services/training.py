@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from time import monotonic
 
-from backend.domain.learning import TrainingJob, TrainingProgress, TrainingRequest, is_due
+from backend.domain.learning import TrainingJob, TrainingProgress, TrainingRequest, training_pays
 from backend.errors import LeaseLostError, StorageError
 from backend.ports import UnitOfWork
 
@@ -66,8 +66,8 @@ class Training:
             if last is not None and last.is_open:
                 return None
             new = unit.corrections.count_reviewed(project, None if last is None else last.requested_at)
-            reviewed = unit.corrections.count_reviewed(project)
-        if policy.annotations and is_due(new, reviewed - new, policy.annotations):
+            learnt = unit.corrections.count_reviewed(project) - new if new else 0
+        if policy.annotations and training_pays(new, learnt, policy.annotations):
             return "annotations"
         waited = last is None or self._clock() - last.requested_at >= timedelta(hours=policy.hours)
         return "schedule" if policy.hours and new and waited else None
