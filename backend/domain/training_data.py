@@ -15,7 +15,7 @@ _TRAIN, _TUNE = 0.70, 0.85  # up to where each part reaches; the gate has the re
 class Part(StrEnum):
     """What an image is for: to learn from, or to judge with what was learnt.
 
-    The gate judges each held-out half, ``TUNE`` and ``GATE``, with thresholds and calibration from the other.
+    ``TUNE`` and ``GATE`` are held out: the gate reads scores and judges on both, each image by what others tell.
     """
 
     TRAIN = "train"

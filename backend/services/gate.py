@@ -1,57 +1,60 @@
 """The gate: each model with thresholds and calibration of its own, compared by what it costs a person."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median, quantiles
+
+import numpy as np
 
 from backend.analysis.calibration import fit_calibration
 from backend.analysis.gate import Contender, GateDecision, GateSettings, decide
 from backend.analysis.thresholds import fit_thresholds
 from backend.domain.calibration import Calibration
 from backend.domain.learning import Answers, Contest, Ruling
-from backend.domain.review import LABEL_STUDIO, Costs, ShowThresholds
-from backend.domain.training_data import Part
+from backend.domain.records import Proposal
+from backend.domain.review import LABEL_STUDIO, Costs, Judgement, ShowThresholds
+from backend.domain.training_data import ReviewedImage
 from backend.services.fitting import judged_again
 
 SETTINGS = GateSettings(costs=LABEL_STUDIO)
-
-_Learnt = tuple[ShowThresholds, Calibration]
+_FOLDS = 5
 
 
 def judge(contest: Contest, settings: GateSettings = SETTINGS) -> Ruling:
-    """Decide on all held-out images; each half of them is shown by what the other half tells of a model's scores."""
+    """Decide on all held-out images, which `contender` shows."""
     slowest = _slowest(contest.production)
-    own = {
-        name: {part: _read(contest, answers, part, settings.costs) for part in (Part.TUNE, Part.GATE)}
-        for name, answers in (("production", contest.production), ("candidate", contest.candidate))
-    }
-    production = replace(_contender(contest, contest.production, own["production"]), latency=slowest)
-    candidate = _contender(contest, contest.candidate, own["candidate"])
+    production, candidate = (
+        contender(contest.images, answers.proposals, settings.costs)
+        for answers in (contest.production, contest.candidate)
+    )
     if slowest is not None:
         # Taken in pairs, so that what else the machine did meanwhile weighs on both.
         pairs = zip(contest.candidate.seconds, contest.production.seconds, strict=True)
+        production = replace(production, latency=slowest)
         candidate = replace(candidate, latency=slowest * median(new / old for new, old in pairs))
     decision = decide(contest.images, production, candidate, settings, contest.attempt)
-    learnt = {name: {part: _to_json(read) for part, read in parts.items()} for name, parts in own.items()}
-    return Ruling(decision.promoted, _reason(decision), {**decision.to_json(), "own": learnt})
+    return Ruling(decision.promoted, _reason(decision), decision.to_json())
 
 
-def _read(contest: Contest, answers: Answers, part: Part, costs: Costs) -> _Learnt:
-    """Thresholds and calibration as the images of one part tell them."""
-    both = zip(contest.images, answers.proposals, strict=True)
-    judgements = judged_again([each for each in both if each[0].part is part], costs)
+def contender(images: Sequence[ReviewedImage], proposals: Sequence[Sequence[Proposal]], costs: Costs) -> Contender:
+    """A model as production would show it: each fifth of the images by what the other four tell of its scores.
+
+    In production all of them tell it. Half of so few images would tell much less.
+    """
+    # By content, so that the order of the images changes nothing.
+    folds = np.argsort(np.argsort([image.sha256 for image in images])) % _FOLDS
+    judged = [judged_again([each], costs) for each in zip(images, proposals, strict=True)]
+    read = [
+        _read([each for own, other in zip(judged, folds != fold, strict=True) if other for each in own], costs)
+        for fold in range(_FOLDS)
+    ]
+    own = [read[fold] for fold in folds]
+    return Contender(proposals, [thresholds for thresholds, _ in own], [curves for _, curves in own])
+
+
+def _read(judgements: Sequence[Judgement], costs: Costs) -> tuple[ShowThresholds, Calibration]:
+    """Thresholds and calibration as these judgements tell them."""
     return fit_thresholds(judgements, costs), fit_calibration(judgements) if judgements else Calibration()
-
-
-def _contender(contest: Contest, answers: Answers, own: Mapping[Part, _Learnt]) -> Contender:
-    others = {Part.TUNE: own[Part.GATE], Part.GATE: own[Part.TUNE]}
-    read = [others[image.part] for image in contest.images]
-    return Contender(answers.proposals, [thresholds for thresholds, _ in read], [curves for _, curves in read])
-
-
-def _to_json(read: _Learnt) -> dict[str, object]:
-    thresholds, calibration = read
-    return {"thresholds": thresholds.to_json(), "calibration": calibration.to_json()}
 
 
 def _slowest(answers: Answers) -> float | None:

@@ -1,4 +1,4 @@
-"""The gate as a job uses it: a decision on all held-out images, each half shown by what the other half tells."""
+"""The gate as a job uses it: a decision on all held-out images, each shown by what others tell of the scores."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -11,7 +11,7 @@ from backend.domain.learning import Answers, Contest
 from backend.domain.records import Proposal
 from backend.domain.review import LABEL_STUDIO
 from backend.domain.training_data import LabelledBox, Part, ReviewedImage, split_of
-from backend.services.gate import judge
+from backend.services.gate import contender, judge
 
 BOXES = tuple(LabelledBox(Box(100.0 * place, 10, 100.0 * place + 60, 90), "cat") for place in range(4))
 HELD_OUT = [
@@ -46,21 +46,36 @@ def test_a_candidate_that_saves_a_person_time_is_promoted_with_its_numbers() -> 
     assert ruling.reason.endswith(f"on {len(IMAGES)} held-out images")
     assert ruling.numbers["ap50"]["candidate"] == pytest.approx(1.0)
     assert ruling.numbers["seconds"]["high"] < 0
-    assert set(ruling.numbers["own"]) == {"production", "candidate"}
-    for part in ("tune", "gate"):
-        assert 0.05 <= ruling.numbers["own"]["candidate"][part]["thresholds"]["labels"]["cat"] <= 0.9
 
 
-def test_each_half_is_shown_by_what_the_other_half_tells() -> None:
-    # One half's good boxes score lower than the cut that suits the other half: none of them is shown, all are drawn.
-    low, high = (*good(0.3), *bad(0.1)), (*good(0.7), *bad(0.3))
-    lower = contest(bad(), good())
-    proposals = tuple(low if image.part is Part.GATE else high for image in IMAGES)
-    ruling = judge(replace(lower, candidate=replace(lower.candidate, proposals=proposals)))
-    drawn = sum(image.part is Part.GATE for image in IMAGES) * len(BOXES) * LABEL_STUDIO.draw
-    assert ruling.numbers["own"]["candidate"]["gate"]["thresholds"]["labels"]["cat"] < 0.3
-    assert ruling.numbers["own"]["candidate"]["tune"]["thresholds"]["labels"]["cat"] > 0.3
-    assert ruling.numbers["seconds"]["candidate"] > drawn / len(IMAGES)
+def test_an_image_is_shown_by_what_the_other_fifths_tell() -> None:
+    proposals = [(*good(0.7), *bad(0.3))] * len(IMAGES)
+    before = contender(IMAGES, proposals, LABEL_STUDIO)
+    changed = [(*good(0.1), *bad(0.9)), *proposals[1:]]
+    after = contender(IMAGES, changed, LABEL_STUDIO)
+    assert [len(shown) for shown in before.shown] == [len(BOXES)] * len(IMAGES)
+    told = [old != new for old, new in zip(before.thresholds, after.thresholds, strict=True)]
+    assert not told[0]
+    assert told.count(False) in (len(IMAGES) // 5, 1 + len(IMAGES) // 5)  # its own fifth; the others heard of it
+
+
+def test_the_order_of_the_images_changes_nothing() -> None:
+    proposals = [(*good(0.5 + place / 400), *bad(0.3)) for place in range(len(IMAGES))]
+    there, back = contender(IMAGES, proposals, LABEL_STUDIO), contender(IMAGES[::-1], proposals[::-1], LABEL_STUDIO)
+    cuts = [[thresholds.default for thresholds in each.thresholds] for each in (there, back)]
+    assert cuts[0] == pytest.approx(cuts[1][::-1])
+    assert len(set(cuts[0])) == 5
+
+
+def test_a_better_candidate_passes_with_a_handful_of_images() -> None:
+    few = contest(bad(), (*good(), *bad(0.3)))
+    eight = replace(
+        few,
+        images=few.images[:8],
+        production=Answers(few.production.proposals[:8], few.production.seconds[:8]),
+        candidate=Answers(few.candidate.proposals[:8], few.candidate.seconds[:8]),
+    )
+    assert judge(eight).promote
 
 
 def test_the_same_answers_again_are_not_promoted() -> None:
