@@ -1,10 +1,11 @@
 """How often the gate errs: ``python -m benchmarks.gate [--projects 1000]``.
 
 Simulated projects, 6 to 200 gate images each, in which the simulated annotator reviews what synthetic detectors
-propose. No better: candidates are fresh draws of the very detector in production, several in a row against the same
-production, as after each batch of corrections; what counts is how many projects ever promote one. The seconds alone
-decide here, so that the other conditions, which can only refuse, do not flatter the result. Better: candidates that are
-by the knobs 10 % faster for a person; they have to pass every condition. Prints both, and fails where promises fail.
+propose; scores are read by thresholds that are fitted as in a real project. No better: candidates are fresh draws of
+the very detector in production, several in a row against the same production, as after each batch of corrections; what
+counts is how many projects ever promote one. The seconds alone decide here, so that the other conditions, which can
+only refuse, do not flatter the result. Better: candidates that are by the knobs 10 % faster for a person; they have to
+pass every condition. Prints both, and fails where promises fail.
 """
 
 import argparse
@@ -19,38 +20,59 @@ import numpy as np
 from tqdm import tqdm
 
 from backend.analysis.bootstrap import mean_bounds
-from backend.analysis.gate import Contender, GateSettings, decide, review_seconds
+from backend.analysis.gate import review_seconds
 from backend.analysis.overlap import Floats
-from backend.domain.calibration import PLAIN
-from backend.domain.review import CARDS, ShowThresholds
+from backend.domain.learning import Answers, Contest
+from backend.domain.records import Proposal
 from backend.domain.training_data import ReviewedImage
+from backend.services.gate import SETTINGS, contender, judge
 from tests.synthetic import SyntheticDetector, make_scene
 
+Proposals = tuple[tuple[Proposal, ...], ...]
+
 PRODUCTION = SyntheticDetector(recall=0.8, invented=2.0, spread=0.05)
-SHOWN = ShowThresholds(0.3)
 DRAWS = 12  # detections of the same model and image, as from twelve trainings that differ by chance
+COMMON = 0.8  # share of objects on which chance does to a model what it does to most others
 SIZES = (60, 100, 200)
-SMALLEST, LARGEST = GateSettings().least_images, 200
+SMALLEST, LARGEST = SETTINGS.least_images, 200
 
 
 @dataclass(frozen=True)
 class World:
-    """Images with their objects, and what one detector costs on each in each draw: ``seconds`` (images, draws)."""
+    """Images with their objects, and what one detector proposes for each in each draw: ``(draws, images)``."""
 
     images: list[ReviewedImage]
-    seconds: Floats
+    draws: list[Proposals]
 
 
 def make_world(detector: SyntheticDetector, images: int, seed: int) -> World:
     chance = np.random.default_rng(seed)
     reviewed = [ReviewedImage(f"{place:064x}", 640, 640, boxes=make_scene(chance)) for place in range(images)]
-    draws = [review_seconds(reviewed, contender(reviewed, detector, chance), CARDS) for _ in range(DRAWS)]
-    return World(reviewed, np.stack(draws, 1))
+    return World(reviewed, [proposed(reviewed, detector, chance) for _ in range(DRAWS)])
 
 
-def contender(images: Sequence[ReviewedImage], detector: SyntheticDetector, chance: np.random.Generator) -> Contender:
-    size = len(images)
-    return Contender([detector.propose(image.boxes, chance) for image in images], [SHOWN] * size, [PLAIN] * size)
+def proposed(images: Sequence[ReviewedImage], detector: SyntheticDetector, chance: np.random.Generator) -> Proposals:
+    """What a model proposes that was trained from the same base as others, and so finds and misses much the same.
+
+    Chance has a fate for each object and for the inventions in each image. Most fates are common to all models.
+    """
+    finding, inventing = replace(detector, invented=0.0), replace(detector, recall=0.0)
+
+    def fate(image: ReviewedImage, place: int) -> np.random.Generator:
+        own = int(chance.integers(2**31)) if chance.random() > COMMON else 0
+        return np.random.default_rng((own, place, int(image.sha256, 16)))
+
+    found = []
+    for image in images:
+        boxes = [each for at, true in enumerate(image.boxes) for each in finding.propose([true], fate(image, at))]
+        boxes += inventing.propose((), fate(image, len(image.boxes)))
+        found.append(tuple(sorted(boxes, key=lambda each: -each.score)))
+    return tuple(found)
+
+
+def seconds_of(images: Sequence[ReviewedImage], proposals: Proposals) -> Floats:
+    """A person's seconds for each image, shown as the gate shows them."""
+    return review_seconds(images, contender(images, proposals, SETTINGS.costs), SETTINGS.costs)
 
 
 def false_promotions(world: World, projects: int, tries: int, seed: int) -> tuple[int, int]:
@@ -59,20 +81,21 @@ def false_promotions(world: World, projects: int, tries: int, seed: int) -> tupl
     first, ever = 0, 0
     for _ in tqdm(range(projects), "no better", disable=None):
         size = round(math.exp(chance.uniform(math.log(SMALLEST), math.log(LARGEST))))  # most projects are small
-        gate = world.seconds[chance.choice(len(world.images), size, replace=False)]
-        versions = chance.permuted(gate, axis=1)
-        promoted = [attempt for attempt in range(1, tries + 1) if faster(versions, attempt, chance)]
+        places = chance.choice(len(world.images), size, replace=False)
+        images = [world.images[place] for place in places]
+        versions = chance.permutation(DRAWS)[: 1 + tries]
+        costs = [seconds_of(images, tuple(world.draws[version][place] for place in places)) for version in versions]
+        promoted = [k for k in range(1, 1 + tries) if faster(costs[k] - costs[0], k, chance)]
         first, ever = first + (1 in promoted), ever + bool(promoted)
     return first, ever
 
 
-def faster(versions: Floats, attempt: int, chance: np.random.Generator) -> bool:
-    """Whether the version of this number is promoted over version 0 by its seconds."""
-    differences = versions[:, attempt] - versions[:, 0]
+def faster(differences: Floats, attempt: int, chance: np.random.Generator) -> bool:
+    """Whether the candidate of this attempt is promoted by its seconds, less those of production."""
     # No bootstrap bound is within one standard error of the mean at these levels.
     if differences.mean() + differences.std() / math.sqrt(len(differences)) > 0:
         return False
-    _, high = mean_bounds(differences, GateSettings().alpha * 6 / (math.pi * attempt) ** 2, chance)
+    _, high = mean_bounds(differences, SETTINGS.alpha * 6 / (math.pi * attempt) ** 2, chance)
     return high < 0
 
 
@@ -82,10 +105,12 @@ def faster_detector(share: float, seed: int) -> tuple[SyntheticDetector, float]:
     Returns:
         It, and the share measured on 1,500 images of their own.
     """
-    world = [ReviewedImage(str(place), 640, 640, boxes=make_scene(chance)) for place, chance in _chances(1500, seed)]
+    world = [
+        ReviewedImage(f"{place:064x}", 640, 640, boxes=make_scene(chance)) for place, chance in _chances(1500, seed)
+    ]
 
     def seconds(detector: SyntheticDetector) -> float:
-        return float(review_seconds(world, contender(world, detector, np.random.default_rng(seed)), CARDS).mean())
+        return float(seconds_of(world, proposed(world, detector, np.random.default_rng(seed))).mean())
 
     def improved(by: float) -> SyntheticDetector:
         kept = 1 - by
@@ -119,10 +144,11 @@ def promotions(world: World, better: SyntheticDetector, size: int, times: int, s
     promoted, gains = 0, []
     for _ in tqdm(range(times), f"better, {size} images", disable=None):
         images = [world.images[place] for place in chance.choice(len(world.images), size, replace=False)]
-        both = contender(images, PRODUCTION, chance), contender(images, better, chance)
-        decision = decide(images, *both, GateSettings(resamples=500, seed=int(chance.integers(2**31))))
-        promoted += decision.promoted
-        gains.append(1 - decision.seconds.candidate / decision.seconds.production)
+        production, candidate = (Answers(proposed(images, each, chance), ()) for each in (PRODUCTION, better))
+        settings = replace(SETTINGS, resamples=500, seed=int(chance.integers(2**31)))
+        ruling = judge(Contest(tuple(images), production, candidate, attempt=1), settings)
+        promoted += ruling.promote
+        gains.append(1 - ruling.numbers["seconds"]["candidate"] / ruling.numbers["seconds"]["production"])
     return promoted, float(np.mean(gains))
 
 
