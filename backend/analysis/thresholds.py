@@ -7,6 +7,7 @@ those of the other labels.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit
@@ -41,7 +42,10 @@ def fit_thresholds(judgements: Sequence[Judgement], costs: Costs, prior: float |
     """
     if not judgements:
         return ShowThresholds(break_even(costs) if prior is None else prior)
-    curves, paying = fit_logistic(judgements), _paying_probability(judgements, costs)
+    # What is shown depends on its score alone, so the share of right ones at each score needs no weights; with them a
+    # few explored boxes that stand for hundreds of others would bend the curve.
+    curves = fit_logistic([replace(each, weight=1.0) for each in judgements])
+    paying = _paying_probability(judgements, costs)
     by_label: dict[str, list[Judgement]] = {}
     for each in judgements:
         by_label.setdefault(each.label, []).append(each)

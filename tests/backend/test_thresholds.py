@@ -48,6 +48,17 @@ def test_two_explored_boxes_that_were_worth_a_new_label_do_not_open_the_gates() 
     assert fit_thresholds([*deleted, *many], LABEL_STUDIO).default == FLOOR
 
 
+def test_a_few_explored_boxes_do_not_bend_what_hundreds_of_shown_ones_tell() -> None:
+    shown = [judged(0.45 + index / 1500, ACCEPTED if index % 10 < index / 70 else DELETED) for index in range(700)]
+    before = fit_thresholds(shown, LABEL_STUDIO).default
+    explored = [
+        judged(score, kind, weight=600.0)
+        for score, kind in zip((0.39, 0.22, 0.24), (DELETED, ACCEPTED, DELETED), strict=True)
+    ]
+    assert before > 0.4
+    assert fit_thresholds([*shown, *explored], LABEL_STUDIO).default > before - 0.1
+
+
 @pytest.mark.parametrize(
     ("costs", "expected"),
     [(CARDS, 0.257), (slow(CARDS), 0.071), (LABEL_STUDIO, 0.235), (slow(LABEL_STUDIO), 0.074), (Costs(accept=9), 1.0)],
