@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median, quantiles
 
-import numpy as np
-
 from backend.analysis.calibration import fit_calibration
 from backend.analysis.gate import Contender, GateDecision, GateSettings, decide
 from backend.analysis.thresholds import fit_thresholds
@@ -42,13 +40,14 @@ def contender(images: Sequence[ReviewedImage], proposals: Sequence[Sequence[Prop
     In production all of them tell it. Half of so few images would tell much less.
     """
     # By content, so that the order of the images changes nothing.
-    folds = np.argsort(np.argsort([image.sha256 for image in images])) % _FOLDS
+    ranked = sorted(range(len(images)), key=lambda place: images[place].sha256)
+    folds = {place: rank % _FOLDS for rank, place in enumerate(ranked)}
     judged = [judged_again([each], costs) for each in zip(images, proposals, strict=True)]
     read = [
-        _read([each for own, other in zip(judged, folds != fold, strict=True) if other for each in own], costs)
+        _read([each for place, own in enumerate(judged) if folds[place] != fold for each in own], costs)
         for fold in range(_FOLDS)
     ]
-    own = [read[fold] for fold in folds]
+    own = [read[folds[place]] for place in range(len(images))]
     return Contender(proposals, [thresholds for thresholds, _ in own], [curves for _, curves in own])
 
 
