@@ -95,7 +95,7 @@ def faster(differences: Floats, attempt: int, chance: np.random.Generator) -> bo
     # No bootstrap bound is within one standard error of the mean at these levels.
     if differences.mean() + differences.std() / math.sqrt(len(differences)) > 0:
         return False
-    _, high = mean_bounds(differences, SETTINGS.alpha * 6 / (math.pi * attempt) ** 2, chance)
+    _, high = mean_bounds(differences, SETTINGS.alpha_of(attempt), chance)
     return high < 0
 
 

@@ -120,15 +120,17 @@ def run_undisturbed(home: Home, request: TrainingRequest) -> float:
     return time.perf_counter() - begun
 
 
-def run_killed(home: Home, request: TrainingRequest, kills: int, seconds: float, chance: random.Random) -> list[str]:
+def run_killed(
+    home: Home, request: TrainingRequest, kills: int, seconds: float, chance: random.Random
+) -> tuple[list[str], int]:
     """Train with at most so many kills, each at a random moment of the time that an undisturbed run took.
 
     Returns:
-        For each kill what it hit: a stage of the job, ``claim`` before the first, or ``half-written`` if a version's
-        folder could be seen that was not whole.
+        For each kill the stage of the job that it hit, ``claim`` before the first; and how many folders of versions
+        could be seen that were not whole.
     """
     home.training.request(PROJECT.uid, request)
-    hit: list[str] = []
+    hit, half = list[str](), 0
     while home.job().is_open:
         child = home.start()
         if len(hit) < kills:
@@ -140,11 +142,10 @@ def run_killed(home: Home, request: TrainingRequest, kills: int, seconds: float,
                 progress = home.job().progress
                 hit.append("claim" if progress is None else progress.stage)
         child.wait()
-        if home.half_written():
-            hit.append("half-written")
+        half += home.half_written()
         if home.job().is_open:
             home.expire_lease()
-    return hit
+    return hit, half
 
 
 def ask(url: str, number: int, picture: bytes) -> str:
@@ -251,8 +252,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         seconds = run_undisturbed(calm, request)
         while len(hit) < args.kills:
             home = Home(folder / f"killed-{len(jobs)}", site, annotations)
-            found = run_killed(home, request, args.kills - len(hit), seconds, chance)
-            jobs.append({"kills": len(found), **same(home.version(), calm.version())})
+            found, half = run_killed(home, request, args.kills - len(hit), seconds, chance)
+            jobs.append({"kills": len(found), "half_written": half, **same(home.version(), calm.version())})
             print(jobs[-1], flush=True)
             hit += found
     port = free_port()

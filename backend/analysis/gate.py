@@ -72,6 +72,10 @@ class GateSettings:
     resamples: int = RESAMPLES
     seed: int = 0
 
+    def alpha_of(self, attempt: int) -> float:
+        """What the bounds may err by at this try against the same production, the first of which is 1."""
+        return self.alpha * 6 / (math.pi * attempt) ** 2
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -134,7 +138,7 @@ def decide(
         found = f"{len(production.proposals)} and {len(candidate.proposals)}"
         raise ValueError(f"{len(images)} gate images, but proposals for {found}")
     boxes = sum(len(image.boxes) for image in images)
-    alpha = settings.alpha * 6 / (math.pi * attempt) ** 2
+    alpha = settings.alpha_of(attempt)
     if not images or len(images) < settings.least_images or boxes < settings.least_boxes:
         least = f"{settings.least_images} images and {settings.least_boxes} boxes"
         reason = f"{len(images)} gate images with {boxes} boxes are too few: {least} are needed"

@@ -40,6 +40,13 @@ def contest(production: tuple[Proposal, ...], candidate: tuple[Proposal, ...], s
     )
 
 
+def first(count: int, full: Contest) -> Contest:
+    production, candidate = (
+        Answers(each.proposals[:count], each.seconds[:count]) for each in (full.production, full.candidate)
+    )
+    return replace(full, images=full.images[:count], production=production, candidate=candidate)
+
+
 def test_a_candidate_that_saves_a_person_time_is_promoted_with_its_numbers() -> None:
     ruling = judge(contest(bad(), good()))
     assert ruling.promote
@@ -68,14 +75,7 @@ def test_the_order_of_the_images_changes_nothing() -> None:
 
 
 def test_a_better_candidate_passes_with_a_handful_of_images() -> None:
-    few = contest(bad(), (*good(), *bad(0.3)))
-    eight = replace(
-        few,
-        images=few.images[:8],
-        production=Answers(few.production.proposals[:8], few.production.seconds[:8]),
-        candidate=Answers(few.candidate.proposals[:8], few.candidate.seconds[:8]),
-    )
-    assert judge(eight).promote
+    assert judge(first(8, contest(bad(), (*good(), *bad(0.3))))).promote
 
 
 def test_the_same_answers_again_are_not_promoted() -> None:
@@ -94,13 +94,7 @@ def test_a_slower_candidate_is_refused_where_each_image_takes_longer_but_not_for
 def test_with_few_held_out_images_nothing_is_promoted_and_the_reason_is_told() -> None:
     full = contest(bad(), good())
     for count in (0, 1, 5):
-        few = replace(
-            full,
-            images=full.images[:count],
-            production=Answers(full.production.proposals[:count], full.production.seconds[:count]),
-            candidate=Answers(full.candidate.proposals[:count], full.candidate.seconds[:count]),
-        )
-        ruling = judge(few)
+        ruling = judge(first(count, full))
         assert not ruling.promote
         assert "are too few" in ruling.reason
 
