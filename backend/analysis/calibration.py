@@ -6,7 +6,7 @@ that it was not fitted to. Scores stay as they are unless curves clearly beat th
 the model serves, that is after suppression of duplicates, and anew for each model version.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,9 +91,9 @@ class LogisticCurves:
     labels: Mapping[str, PlattCurve]
 
 
-def fit_logistic(judgements: Sequence[Judgement]) -> LogisticCurves:
-    """Fit the curves for few verdicts, however little they gain."""
-    return _platt(_Sample.of(judgements))
+def fit_logistic(judgements: Sequence[Judgement], good: Callable[[Judgement], bool]) -> LogisticCurves:
+    """Fit the curves for few verdicts, however little they gain: to the share of those that are ``good``."""
+    return _platt(replace(_Sample.of(judgements), right=np.array([good(each) for each in judgements], np.float64)))
 
 
 def _held_out_errors(sample: _Sample, isotonic: frozenset[int]) -> Floats:

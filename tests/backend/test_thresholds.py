@@ -45,7 +45,25 @@ def test_two_explored_boxes_that_were_worth_a_new_label_do_not_open_the_gates() 
     explored = [judged(score, RELABELLED, weight=150.0) for score in (0.1, 0.2)]
     assert fit_thresholds([*deleted, *explored], LABEL_STUDIO).default > 0.3
     many = [judged(0.1 + index / 1000, RELABELLED, weight=150.0) for index in range(200)]
-    assert fit_thresholds([*deleted, *many], LABEL_STUDIO).default == FLOOR
+    assert fit_thresholds([*deleted, *many], LABEL_STUDIO).of("cat") == FLOOR
+
+
+def test_boxes_with_a_wrong_label_are_shown_where_a_new_label_is_faster_than_drawing() -> None:
+    """Hundreds of deleted boxes with low scores say nothing of those with high scores that are only named wrongly."""
+    deleted = [judged(0.05 + index / 1500, DELETED) for index in range(300)]
+    named = [judged(0.6 + index / 1500, RELABELLED if index % 3 else ACCEPTED) for index in range(60)]
+    named = [replace(each, iou=1.0) for each in named]
+    cuts = fit_thresholds([*deleted, *named], LABEL_STUDIO)
+    assert 0.25 < cuts.of("cat") < 0.55
+    assert cuts.default < 0.55
+
+
+def test_many_explored_boxes_do_not_keep_a_label_from_the_cut_that_pays() -> None:
+    """Weights of hundreds leave as much evidence as there is."""
+    right = [judged(0.7 + index / 4000) for index in range(600)]
+    deleted = [judged(0.5 + index / 4000, DELETED) for index in range(600)]
+    explored = [judged(0.1 + index / 1000, DELETED, weight=300.0) for index in range(12)]
+    assert 0.6 < fit_thresholds([*right, *deleted, *explored], LABEL_STUDIO).of("cat") < 0.75
 
 
 def test_a_few_explored_boxes_do_not_bend_what_hundreds_of_shown_ones_tell() -> None:
