@@ -13,6 +13,7 @@ from backend.domain.facts import ProjectState, TaskState
 from backend.domain.fits import Fit
 from backend.domain.geometry import Box
 from backend.domain.records import Picture, Prediction, Proposal, Query, Sentence
+from backend.domain.review import Judgement
 from backend.domain.verdicts import Judged, Verdict
 from backend.errors import GlipLabelError, ImageError
 from backend.ports import Corrections, Fits, Inbox, Predictions, Projects
@@ -106,6 +107,7 @@ class FakeTables:
     inbox: list[FakeInboxEntry] = field(default_factory=list)
     learning: FakeLearning = field(default_factory=FakeLearning)
     fits: dict[str, Fit] = field(default_factory=dict)
+    rehearsals: dict[tuple[str, str], list[Judgement]] = field(default_factory=dict)
 
     def copy(self) -> "FakeTables":
         """The same rows, so that changes to one do not show in the other."""
@@ -311,7 +313,7 @@ class FakeUnitOfWork:
         self.inbox = FakeInbox(self._tables.inbox)
         self.versions = FakeModelVersions(self._tables.learning)
         self.jobs = FakeTrainingJobs(self._tables.learning)
-        self.fits = FakeFits(self._tables.fits)
+        self.fits = FakeFits(self._tables.fits, self._tables.rehearsals)
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -32,8 +32,8 @@ from backend.domain.review import ShowThresholds
 from backend.domain.training_data import Part, split_of
 from backend.errors import UsageError
 from backend.services.corrections import apply_fact
-from backend.services.fitting import LEAST
 from backend.services.predict import Ask
+from backend.services.self_training import LEAST_JUDGED
 from backend.services.training import Training
 from backend.settings import Settings
 from tests.facts import UID, at, make_annotation, make_region
@@ -189,7 +189,7 @@ def test_self_training_waits_for_honest_scores_and_then_learns_from_unreviewed_i
     region = Region("p-0", Proposal(Box(10, 10, 90, 90), "cat", 0.9, "cat"))
     with database() as unit:
         apply_fact(unit, Fact(ProjectState(UID, 7), (TaskState(number, at(0), (("image", reference),)),)))
-        unit.fits.add(Fit(UID, base, PLAIN, ShowThresholds(0.3), LEAST, at(0)))
+        unit.fits.add(Fit(UID, base, PLAIN, ShowThresholds(0.3), LEAST_JUDGED, at(0)))
         look = Look("image", reference, digest)
         unit.predictions.add(7, "key", Prediction(number, base, 640, 480, (region,), "p", look))
         unit.commit()

@@ -1,12 +1,15 @@
 """Fits in a table."""
 
-from sqlalchemy import select
+from collections.abc import Sequence
+
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from backend.db.tables import FitRow
+from backend.db.tables import FitRow, RehearsalRow
 from backend.domain.calibration import Calibration
 from backend.domain.fits import Fit
-from backend.domain.review import ShowThresholds
+from backend.domain.review import Judgement, ShowThresholds
+from backend.domain.verdicts import VerdictKind
 
 
 class SqlFits:
@@ -39,6 +42,25 @@ class SqlFits:
     def find(self, fit: str) -> Fit | None:
         row = self._session.get(FitRow, fit)
         return None if row is None else _fit(row)
+
+    def rehearsed(self, project: str, model_version: str) -> Sequence[Judgement]:
+        rows = self._session.scalars(
+            select(RehearsalRow).filter_by(project_uid=project, model_version=model_version).order_by(RehearsalRow.id)
+        )
+        return [Judgement(row.image, row.label, row.score, VerdictKind(row.kind), row.iou) for row in rows]
+
+    def count_rehearsed(self, project: str, model_version: str) -> int:
+        of_version = select(func.count()).select_from(RehearsalRow)
+        return self._session.scalar(of_version.filter_by(project_uid=project, model_version=model_version)) or 0
+
+    def add_rehearsal(self, project: str, model_version: str, judgements: Sequence[Judgement]) -> None:
+        names = ("image", "label", "score", "kind", "iou")
+        rows = [
+            {"project_uid": project, "model_version": model_version, **{name: getattr(each, name) for name in names}}
+            for each in judgements
+        ]
+        if rows:
+            self._session.execute(insert(RehearsalRow), rows)
 
 
 def _fit(row: FitRow) -> Fit:

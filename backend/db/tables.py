@@ -307,3 +307,19 @@ class FitRow(Base):
     judgements: Mapped[int]
     fitted_at: Mapped[datetime]
     fitted: Mapped[str]
+
+
+class RehearsalRow(Base):
+    """What became of one proposal of a version on an image that it was not trained on, before anybody saw it."""
+
+    __tablename__ = "rehearsals"
+    __table_args__ = (Index("ix_rehearsals_version", "project_uid", "model_version"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_uid: Mapped[str] = mapped_column(ForeignKey("projects.uid", ondelete="CASCADE"))
+    model_version: Mapped[str] = mapped_column(String(200))
+    image: Mapped[str] = mapped_column(String(64))
+    label: Mapped[str]
+    score: Mapped[float]
+    kind: Mapped[str] = mapped_column(String(16))
+    iou: Mapped[float]

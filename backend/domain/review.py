@@ -18,7 +18,7 @@ ACCEPTANCE_IOU = 0.85
 FLOOR = 0.05
 EXPLORED_SHARE = 0.05
 # Of what is hidden, as many are shown on an explored image: a model that knows little proposes a hundred boxes.
-EXPLORED_PROPOSALS = 2
+EXPLORED_PROPOSALS = 1
 
 
 @dataclass(frozen=True, slots=True)

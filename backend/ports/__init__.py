@@ -12,6 +12,7 @@ from backend.domain.facts import InboxCounts, InboxFailure, ProjectState, TaskLo
 from backend.domain.fits import Fit
 from backend.domain.learning import ModelVersion
 from backend.domain.records import Label, Picture, Prediction, Proposal, Query
+from backend.domain.review import Judgement
 from backend.domain.verdicts import Judged, Verdict
 from backend.ports.learning import ModelVersions, TrainingJobs
 
@@ -301,7 +302,10 @@ class ImportedImages(Protocol):
 
 
 class Fits(Protocol):
-    """What was fitted to verdicts; none is ever removed, so that what people saw can be told."""
+    """What was fitted to verdicts; none is ever removed, so that what people saw can be told.
+
+    A version's rehearsal is what became of its proposals on images that it was not trained on, before anybody saw them.
+    """
 
     def newest(self, project: str, model_version: str) -> Fit | None: ...
 
@@ -309,6 +313,14 @@ class Fits(Protocol):
 
     def add(self, fit: Fit) -> None:
         """Keep a fit; its project must be known."""
+        ...
+
+    def rehearsed(self, project: str, model_version: str) -> Sequence[Judgement]: ...
+
+    def count_rehearsed(self, project: str, model_version: str) -> int: ...
+
+    def add_rehearsal(self, project: str, model_version: str, judgements: Sequence[Judgement]) -> None:
+        """Keep a version's rehearsal; its project must be known."""
         ...
 
 

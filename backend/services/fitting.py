@@ -24,10 +24,10 @@ from backend.services.ordering import chance, rounds_of, urgency
 
 log = logging.getLogger("glip_label.fitting")
 
-LEAST = 10  # verdicts; with fewer, scores are left as they are
+LEAST = 5  # judgements; with fewer, nothing is fitted
 MOST = 20_000  # verdicts; more tell no more, and take their time
 _EXAMPLES = 2000  # images
-_GROWTH = 1.2  # by how much verdicts must outnumber those of the last fit
+_GROWTH = 1.2  # by how much judgements must outnumber those of the last fit
 _QUANTILES = 100
 
 Proposals = Sequence[Proposal]
@@ -56,22 +56,26 @@ class Fitting:
                 (project, version)
                 for project in unit.projects.all()
                 for version, count in unit.corrections.count_judged(project.uid).items()
-                if is_due(count, unit.fits.newest(project.uid, version))
+                if is_due(
+                    count + unit.fits.count_rehearsed(project.uid, version), unit.fits.newest(project.uid, version)
+                )
             ]
         return [self.fit(project, version) for project, version in due]
 
     def fit(self, project: ProjectState, version: str) -> Fit:
-        """Fit one version to the newest verdicts on its proposals, and keep the fit."""
+        """Fit one version to its rehearsal and the newest verdicts on its proposals, and keep the fit."""
         with self.reading() as unit:
             count = unit.corrections.count_judged(project.uid).get(version, 0)
             judged = unit.corrections.judged(project.uid, version, MOST)
+            rehearsed = unit.fits.rehearsed(project.uid, version)
             moves = _moves(unit, judged) if self.edges else []
             predictions = unit.predictions.newest(project.id, version)
             # Chance places these: they are like all the others.
             examples = nsmallest(_EXAMPLES, predictions, key=lambda each: chance(project.uid, each.task_id))
         images = [each.proposals for each in examples]
-        fit = fit_judgements(project.uid, version, judgements_of(judged), images, self.clock())
+        fit = fit_judgements(project.uid, version, [*rehearsed, *judgements_of(judged)], images, self.clock())
         pays = choosing_pays(rounds_of(project.uid, judged))
+        count += len(rehearsed)
         fit = replace(fit, judgements=count, edges=fit_edges(moves), ordering=fit.ordering if pays else ())
         with self.unit_of_work() as unit:
             unit.fits.add(fit)
@@ -80,31 +84,22 @@ class Fitting:
         return fit
 
 
-def fit_from_review(
-    project: str,
-    version: str,
-    reviewed: Sequence[tuple[ReviewedImage, Proposals]],
-    fitted_at: datetime,
-    costs: Costs = LABEL_STUDIO,
-) -> Fit:
-    """Fit a version that nobody was shown yet to images that were reviewed, as if they were reviewed again.
+def rehearse(reviewed: Sequence[tuple[ReviewedImage, Proposals]], costs: Costs) -> list[Judgement]:
+    """Judge proposals by what people left on the images, as a person without errors would.
+
+    So a version that nobody saw yet can be fitted.
 
     Args:
-        reviewed: images that it was not trained on, with all that it finds in them from ``FLOOR`` on.
-        costs: of the person for whom thresholds are chosen.
+        reviewed: images that the version was not trained on, with all that it finds in them from ``FLOOR`` on.
+        costs: of the person, which decide whether a box is mended or drawn anew.
     """
-    judgements = judged_again(reviewed, costs)
-    return fit_judgements(project, version, judgements, [found for _, found in reviewed], fitted_at, costs)
-
-
-def judged_again(reviewed: Sequence[tuple[ReviewedImage, Proposals]], costs: Costs) -> list[Judgement]:
-    """Judge proposals by what people left on the images, as a person without errors would."""
     annotator = Annotator((), costs, IDEAL)  # who never confuses labels need not know them
-    return [
+    judgements = [
         judgement
         for image, found in reviewed
         for judgement in annotator.review(image.sha256, image.boxes, found).judgements
     ]
+    return judgements[:MOST]
 
 
 def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:

@@ -12,7 +12,7 @@ from backend.domain.learning import Answers, Contest, Ruling
 from backend.domain.records import Proposal
 from backend.domain.review import LABEL_STUDIO, Costs, Judgement, ShowThresholds
 from backend.domain.training_data import ReviewedImage
-from backend.services.fitting import judged_again
+from backend.services.fitting import rehearse
 
 SETTINGS = GateSettings(costs=LABEL_STUDIO)
 _FOLDS = 5
@@ -42,7 +42,7 @@ def contender(images: Sequence[ReviewedImage], proposals: Sequence[Sequence[Prop
     # By content, so that the order of the images changes nothing.
     ranked = sorted(range(len(images)), key=lambda place: images[place].sha256)
     folds = {place: rank % _FOLDS for rank, place in enumerate(ranked)}
-    judged = [judged_again([each], costs) for each in zip(images, proposals, strict=True)]
+    judged = [rehearse([each], costs) for each in zip(images, proposals, strict=True)]
     read = [
         _read([each for place, own in enumerate(judged) if folds[place] != fold for each in own], costs)
         for fold in range(_FOLDS)

@@ -25,11 +25,12 @@ from backend.domain.learning import (
     next_version_name,
 )
 from backend.domain.records import Label, Proposal, Query
+from backend.domain.review import LABEL_STUDIO, Judgement
 from backend.domain.training_data import FrozenData, Part
 from backend.errors import ImageError, LeaseLostError, ModelError, TrainingError, UsageError
 from backend.ports import Detector, Images, Models, UnitOfWork
 from backend.ports.learning import Trainer, VersionFiles
-from backend.services.fitting import fit_from_review
+from backend.services.fitting import fit_judgements, rehearse
 from backend.services.gathering import Gather
 from backend.services.promotion import production_version
 from backend.services.training import Claim
@@ -52,6 +53,14 @@ class LearnParts:
     files: VersionFiles
     judge: Callable[[Contest], Ruling]
     announce: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    """What became of a candidate's proposals on held-out images, and what that tells of its scores."""
+
+    judgements: Sequence[Judgement]
+    fit: Fit
 
 
 class Learn:
@@ -106,9 +115,13 @@ class Learn:
             "job": claim.job.id,
             "metrics": {"images": _counts(data), "left_out": left_out, "gate": _ruling_to_json(ruling)},
         }
-        reviewed = list(zip(contest.images, contest.candidate.proposals, strict=True))
-        fit = fit_from_review(claim.job.project, "", reviewed, self._clock())
-        return self._publish(claim, about, production, ruling, fit)
+        return self._publish(claim, about, production, ruling, self._rehearsal(claim.job, contest))
+
+    def _rehearsal(self, job: TrainingJob, contest: Contest) -> _Rehearsal:
+        """Let held-out images tell what the candidate's scores are worth, as nobody saw its boxes yet."""
+        found = contest.candidate.proposals
+        judgements = rehearse(list(zip(contest.images, found, strict=True)), LABEL_STUDIO)
+        return _Rehearsal(judgements, fit_judgements(job.project, "", judgements, found, self._clock()))
 
     def _data(self, claim: Claim) -> tuple[FrozenData, Mapping[str, int]]:
         with self._parts.unit_of_work() as unit:
@@ -160,9 +173,9 @@ class Learn:
         return Contest(images, production, candidate, attempt)
 
     def _publish(
-        self, claim: Claim, about: dict[str, Any], compared: ModelVersion | None, ruling: Ruling, fit: Fit
+        self, claim: Claim, about: dict[str, Any], compared: ModelVersion | None, ruling: Ruling, rehearsal: _Rehearsal
     ) -> bool:
-        """Make the version visible; its row, fit and alias and the job's end are one transaction."""
+        """Make the version visible; its row, rehearsal, fit and alias and the job's end are one transaction."""
         job, base, files = claim.job, self._parts.models.base, self._parts.files
         with self._parts.unit_of_work() as unit:
             name = next_version_name(base, [each.name for each in unit.versions.all(job.project)])
@@ -185,8 +198,9 @@ class Learn:
             outcome = _outcome(name, ruling, promote=promote, stays=stays)
             _held(unit.jobs.finish(job, JobState.DONE, self._clock(), outcome, name), job)
             unit.versions.add(version)
-            if fit.judgements:
-                unit.fits.add(replace(fit, model_version=name))
+            if rehearsal.judgements:
+                unit.fits.add_rehearsal(job.project, name, rehearsal.judgements)
+                unit.fits.add(replace(rehearsal.fit, model_version=name))
             if promote:
                 why = (ruling.reason, ruling.numbers)
                 unit.versions.move(

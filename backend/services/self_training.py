@@ -16,12 +16,12 @@ from backend.domain.records import Prediction
 from backend.domain.training_data import FrozenData, LabelledBox, Part, PseudoImage, split_of
 from backend.errors import ImageError, TrainingError
 from backend.ports import Models, ReviewedProjects, UnitOfWork
-from backend.services.fitting import LEAST
 from backend.services.gathering import Gather, Gathered, place_in_draw
 from backend.services.promotion import production_version
 
 SURE = 0.8  # probability that people leave a box, from which on it is taken for an object
 DOUBTFUL = 0.1  # probability from which on there may be an object: nothing is taught there
+LEAST_JUDGED = 10  # of its boxes, before a version's scores mean anything
 MOST_PER_REVIEWED = 1.0  # images for each reviewed one that is learnt from
 
 _Candidate = tuple[AnnotatedImage, PseudoImage]
@@ -78,10 +78,11 @@ class SelfTraining:
             production = production_version(unit, project.uid, self._models.base)
             version = self._models.base if production is None else production.name
             fit = unit.fits.newest(project.uid, version)
-        if fit is None or fit.judgements < LEAST:
+        if fit is None or fit.judgements < LEAST_JUDGED:
             raise TrainingError(
                 f"no self-training of project {project.title or project.uid!r} yet: review more images first, while "
-                f"`glip-label serve` runs; scores of {version} mean nothing before {LEAST} of its boxes were judged"
+                f"`glip-label serve` runs; scores of {version} mean nothing before {LEAST_JUDGED} of its boxes were "
+                "judged"
             )
         return fit
 

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 from backend.analysis.simulated_annotator import Annotator, Review
 from backend.analysis.simulated_project import Display
-from backend.domain.fits import FIRST_LOOK, Reading
+from backend.domain.fits import FIRST_LOOK, Fit, Reading
 from backend.domain.records import Picture, Proposal, Region
 from backend.domain.review import Judgement
 from backend.domain.training_data import LabelledBox, ReviewedImage
 from backend.domain.verdicts import VerdictKind
-from backend.services.fitting import fit_from_review, fit_judgements, is_due
+from backend.services.fitting import fit_judgements, is_due, rehearse
 from backend.services.gathering import is_there
 from backend.services.predict import PredictLimits
 
@@ -59,6 +59,7 @@ class View:
         self.person = person
         self._project = project
         self.judgements: list[Judgement] = []
+        self._rehearsed: list[Judgement] = []
         self._found: list[Sequence[Proposal]] = []  # by the present model, in images that were reviewed
         cut = PredictLimits().score_threshold if display.cut is None else display.cut
         chosen = display.cut is not None
@@ -81,15 +82,19 @@ class View:
             replace(judgement, weight=region.weight)
             for region, judgement in zip(shown, seen.review.judgements, strict=True)
         ]
-        if not self.reading.theirs and is_due(len(self.judgements), self.reading.fit):
-            now, costs = datetime.now(UTC), self.display.costs
-            fit = fit_judgements(self._project, model, self.judgements, self._found, now, costs)
+        judgements = [*self._rehearsed, *self.judgements]
+        if not self.reading.theirs and is_due(len(judgements), self.reading.fit):
+            fit = self._fit(model, judgements)
             self.reading = replace(self.reading, fit=fit if pays else replace(fit, ordering=()))
         return seen
 
     def begin(self, model: str, reviewed: Sequence[tuple[ReviewedImage, Sequence[Proposal]]]) -> None:
         """Go over to another model, whose scores are read by what it finds in images that it did not learn from."""
-        self.judgements, self._found = [], []
+        self.judgements, self._found = [], [found for _, found in reviewed]
+        self._rehearsed = rehearse(reviewed, self.display.costs)
         if not self.reading.theirs:
-            fit = fit_from_review(self._project, model, reviewed, datetime.now(UTC), self.display.costs)
-            self.reading = replace(self.reading, fit=fit)
+            self.reading = replace(self.reading, fit=self._fit(model, self._rehearsed))
+
+    def _fit(self, model: str, judgements: Sequence[Judgement]) -> Fit:
+        now, costs = datetime.now(UTC), self.display.costs
+        return fit_judgements(self._project, model, judgements, self._found, now, costs)

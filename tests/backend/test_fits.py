@@ -15,7 +15,7 @@ from backend.domain.edges import EdgeCorrection, EdgeShift
 from backend.domain.fits import Fit, Reading
 from backend.domain.geometry import Box
 from backend.domain.records import Look, Picture, Prediction, Proposal, Query, Region
-from backend.domain.review import EXPLORED_PROPOSALS, EXPLORED_SHARE, FLOOR, ShowThresholds, is_explored
+from backend.domain.review import EXPLORED_PROPOSALS, EXPLORED_SHARE, FLOOR, Judgement, ShowThresholds, is_explored
 from backend.domain.verdicts import VerdictKind
 from backend.services.corrections import apply_fact
 from backend.services.fitting import judgements_of
@@ -123,6 +123,23 @@ def test_a_fit_comes_back_as_it_was_and_the_newest_of_a_version_holds(engine: En
         assert unit.fits.find(old.id) == old
         assert unit.fits.newest(UID, "nano-3") is None
         assert unit.fits.find("f") is None
+
+
+def test_a_rehearsal_comes_back_as_it_was_and_belongs_to_its_version(engine: Engine) -> None:
+    upgrade(engine)
+    judgements = [
+        Judgement("0" * 64, "Schiff 🚢", 0.1 + 0.2, VerdictKind.RELABELLED, 2 / 3),
+        Judgement("f" * 64, "cat", 0.05, VerdictKind.DELETED, 0.0),
+    ]
+    with SqlUnitOfWork(engine) as unit:
+        unit.projects.put(PROJECT)
+        unit.fits.add_rehearsal(UID, "nano-1", judgements)
+        unit.fits.add_rehearsal(UID, "nano-2", [])
+        unit.commit()
+    with SqlUnitOfWork(engine) as unit:
+        assert unit.fits.rehearsed(UID, "nano-1") == judgements
+        assert unit.fits.rehearsed(UID, "nano-2") == []
+        assert [unit.fits.count_rehearsed(UID, version) for version in ("nano-1", "nano-2")] == [2, 0]
 
 
 def make_prediction(identity: str, task_id: int = 1, version: str = "nano-1") -> Prediction:

@@ -1,7 +1,7 @@
 """Fits to verdicts: when they are made, and what they say."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine
@@ -12,8 +12,9 @@ from backend.domain.edges import EdgeCorrection, EdgeShift
 from backend.domain.fits import Fit, Reading
 from backend.domain.geometry import Box
 from backend.domain.records import Picture, Proposal
+from backend.domain.review import LABEL_STUDIO, Judgement
 from backend.domain.training_data import LabelledBox, ReviewedImage
-from backend.services.fitting import LEAST, Fitting, fit_from_review
+from backend.services.fitting import LEAST, Fitting, fit_judgements, rehearse
 from tests.facts import UID
 from tests.fakes import FakeDatabase
 from tests.regions import CAT, DOG
@@ -42,12 +43,12 @@ def review(database: FakeDatabase, tasks: range, right: int) -> None:
         submit(database, prediction, {0: CAT} if prediction.task_id % 10 < right else {})
 
 
-def test_before_ten_verdicts_nothing_is_fitted() -> None:
+def test_before_five_verdicts_nothing_is_fitted() -> None:
     database = FakeDatabase()
-    review(database, range(LEAST // 2 - 1), right=5)
+    review(database, range(LEAST // 2), right=5)
     assert fitting(database)() == []
-    review(database, range(LEAST // 2 - 1, LEAST // 2), right=5)
-    assert [fit.judgements for fit in fitting(database)()] == [LEAST]
+    review(database, range(LEAST // 2, LEAST // 2 + 1), right=5)
+    assert [fit.judgements for fit in fitting(database)()] == [LEAST + 1]
 
 
 def test_a_version_is_fitted_again_only_when_verdicts_grew_by_a_fifth() -> None:
@@ -94,8 +95,7 @@ def test_edges_that_people_always_move_are_learnt_only_if_asked_for() -> None:
 def test_boxes_that_are_left_where_a_correction_put_them_keep_the_correction() -> None:
     database = FakeDatabase()
     correction = EdgeCorrection({"cat": EdgeShift(left=-0.1, bottom=0.05)})
-    fit = fit_from_review(UID, VERSION, [], NOW)
-    fit = Fit(UID, VERSION, fit.calibration, fit.thresholds, 0, NOW, correction)
+    fit = replace(fit_judgements(UID, VERSION, [], [], NOW), edges=correction)
     shown = correction.corrected(SURE, 200, 100)
     predictions = [replace(make_prediction(task, [shown]), fit=fit.id) for task in range(40)]
     predict_all(database, predictions)
@@ -109,12 +109,35 @@ def test_boxes_that_are_left_where_a_correction_put_them_keep_the_correction() -
     assert again.edges.labels["cat"].bottom == pytest.approx(0.05)
 
 
-def test_a_version_that_nobody_saw_yet_is_fitted_to_images_that_were_reviewed() -> None:
+def rehearsal(images: int) -> list[Judgement]:
+    """On each image the version finds a cat that is there and a dog that is not."""
     reviewed = [
         (ReviewedImage(f"{number:064x}", 200, 100, boxes=(LabelledBox(CAT, "cat"),)), [SURE, UNSURE])
-        for number in range(50)
+        for number in range(images)
     ]
-    fit = fit_from_review(UID, VERSION, reviewed, NOW)
+    return rehearse(reviewed, LABEL_STUDIO)
+
+
+def test_what_was_judged_before_anybody_saw_a_version_counts_beside_its_verdicts() -> None:
+    database = FakeDatabase()
+    judgements = rehearsal(50)
+    with database() as unit:
+        unit.fits.add_rehearsal(UID, VERSION, judgements)
+        unit.fits.add(fit_judgements(UID, VERSION, judgements, [], NOW - timedelta(hours=1)))
+        unit.commit()
+    review(database, range(9), right=0)
+    assert fitting(database)() == [], "18 verdicts beside 100 judgements"
+    review(database, range(9, 10), right=0)
+    (fit,) = fitting(database)()
+    assert fit.judgements == 120
+    # 50 of 60 cats were right; verdicts alone would say that none is.
+    assert fit.calibration.probability("cat", 0.9) > 0.7
+    assert fit.thresholds.shows(SURE)
+    assert fitting(database)() == []
+
+
+def test_a_version_that_nobody_saw_yet_is_fitted_to_images_that_were_reviewed() -> None:
+    fit = fit_judgements(UID, VERSION, rehearsal(50), [[SURE, UNSURE]] * 50, NOW)
     assert fit.judgements == 100
     assert fit.thresholds.shows(SURE)
     assert not fit.thresholds.shows(UNSURE)

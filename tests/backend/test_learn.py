@@ -130,8 +130,9 @@ def test_a_version_begins_with_a_fit_to_what_it_finds_in_images_that_it_did_not_
     house.run()
     with house.database() as unit:
         fit = unit.fits.newest(UID, "glip-nano-0001")
+        rehearsed = unit.fits.rehearsed(UID, "glip-nano-0001")
     assert fit is not None
-    assert fit.judgements == sum(map(len, house.contests[0].candidate.proposals)) > 0
+    assert fit.judgements == len(rehearsed) == sum(map(len, house.contests[0].candidate.proposals)) > 0
     assert fit.project == UID
 
 

@@ -116,6 +116,18 @@ ADDED: dict[str, list[dict[str, Any]]] = {
             "fitted": "{}",
         }
     ],
+    "rehearsals": [
+        {
+            "id": 1,
+            "project_uid": "12",
+            "model_version": "glip-nano-0001",
+            "image": "0" * 64,
+            "label": "Schiff 🚢",
+            "score": 0.5,
+            "kind": "accepted",
+            "iou": 1.0,
+        }
+    ],
     "inbox": [{"id": 1, "received_at": MOMENT, "action": "TASKS_CREATED", "payload": "{}"}],
 }
 

@@ -15,9 +15,8 @@ from backend.domain.records import Look, Prediction, Proposal, Region
 from backend.domain.review import ShowThresholds
 from backend.domain.training_data import LabelledBox, PseudoImage
 from backend.errors import TrainingError
-from backend.services.fitting import LEAST
 from backend.services.gathering import Gathered, Gathering
-from backend.services.self_training import SelfTraining
+from backend.services.self_training import LEAST_JUDGED, SelfTraining
 from tests.backend.test_gathering import PROJECT, annotated_image, known
 from tests.backend.test_learn import BASE
 from tests.backend.test_learning_stores import make_version
@@ -41,7 +40,7 @@ def unreviewed(task_id: int, reference: str | None = None) -> AnnotatedImage:
     return annotated_image(reference or f"train-{task_id}", task_id=task_id)
 
 
-def make_fit(version: str = BASE, judgements: int = LEAST, calibration: Calibration = PLAIN) -> Fit:
+def make_fit(version: str = BASE, judgements: int = LEAST_JUDGED, calibration: Calibration = PLAIN) -> Fit:
     return Fit(UID, version, calibration, ShowThresholds(0.3), judgements, at(0))
 
 
@@ -133,12 +132,14 @@ def test_unless_it_is_asked_for_nothing_is_learnt_from_what_nobody_reviewed() ->
         assert gathered.left_out == {}
 
 
-@pytest.mark.parametrize("fit", [None, make_fit(judgements=LEAST - 1), make_fit("glip-nano-0001")])
+@pytest.mark.parametrize("fit", [None, make_fit(judgements=LEAST_JUDGED - 1), make_fit("glip-nano-0001")])
 def test_before_scores_mean_anything_one_line_asks_for_more_reviews_and_no_file_is_fetched(fit: Fit | None) -> None:
     image = unreviewed(2)
     street = Street(reviewed(), image, fit=fit)
     street.sure_of(image)
-    with pytest.raises(TrainingError, match=f"'street' yet: review more images first, .* {BASE} .* {LEAST} of its"):
+    with pytest.raises(
+        TrainingError, match=f"'street' yet: review more images first, .* {BASE} .* {LEAST_JUDGED} of its"
+    ):
         street.gather()
     assert street.projects.was_read == []
 
