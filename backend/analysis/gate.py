@@ -62,7 +62,7 @@ class GateSettings:
     """
 
     costs: Costs = CARDS
-    alpha: float = 0.04
+    alpha: float = 0.045
     least_images: int = 6
     least_boxes: int = 12
     ap_margin: float = 0.005
