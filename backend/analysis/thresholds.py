@@ -87,7 +87,7 @@ class _Pay:
         scores = np.array([each.score for each in judgements])
         weights = np.array([each.weight for each in judgements])
         gains = np.array([self.costs.gain(each) for each in judgements])
-        chances = expit(curve.slope * np.array([logit(each.score) for each in judgements]) + curve.intercept)
+        chances = np.array([curve.probability(each.score) for each in judgements])
         thought = chances * self.gain - (1 - chances) * self.costs.reject
         explored = weights > 1
         trusted = np.where(explored, explored.sum() / (explored.sum() + _CAUTION), 1.0)

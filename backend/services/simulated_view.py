@@ -82,17 +82,16 @@ class View:
             replace(judgement, weight=region.weight)
             for region, judgement in zip(shown, seen.review.judgements, strict=True)
         ]
-        judgements = [*self._rehearsed, *self.judgements]
-        if not self.reading.theirs and is_due(len(judgements), self.reading.fit):
-            fit = self._fit(model, judgements)
+        if not self.reading.theirs and is_due(len(self._rehearsed) + len(self.judgements), self.reading.fit):
+            fit = self._fit(model, [*self._rehearsed, *self.judgements])
             self.reading = replace(self.reading, fit=fit if pays else replace(fit, ordering=()))
         return seen
 
     def begin(self, model: str, reviewed: Sequence[tuple[ReviewedImage, Sequence[Proposal]]]) -> None:
         """Go over to another model, whose scores are read by what it finds in images that it did not learn from."""
         self.judgements, self._found = [], [found for _, found in reviewed]
-        self._rehearsed = rehearse(reviewed, self.display.costs)
         if not self.reading.theirs:
+            self._rehearsed = rehearse(reviewed, self.display.costs)
             self.reading = replace(self.reading, fit=self._fit(model, self._rehearsed))
 
     def _fit(self, model: str, judgements: Sequence[Judgement]) -> Fit:
