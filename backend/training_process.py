@@ -16,6 +16,9 @@ from backend.settings import Settings
 
 _LOWEST_PRIORITY = 19
 _STOP_SECONDS = 20.0
+# A thread that waits sleeps instead of spinning: beside a busy neighbour, spinning ones take the processor from the
+# very thread they wait for, and a step can take many times as long.
+_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 log = logging.getLogger("glip_label.training")
 
@@ -25,13 +28,13 @@ class TrainingProcess:
 
     Args:
         waits: tells whether a job waits for a worker.
-        environment: the child's whole environment.
+        environment: the child's whole environment; its own OpenMP wait policy, if it has one, wins over ours.
         job: the one to work on; None for the oldest that waits.
     """
 
     def __init__(self, waits: Callable[[], bool], environment: Mapping[str, str], job: int | None = None) -> None:
         self._waits = waits
-        self._environment = dict(environment)
+        self._environment = {**_PATIENT, **environment}
         self._command = [sys.executable, "-m", __name__, *([] if job is None else [str(job)])]
         self._child: subprocess.Popen[bytes] | None = None
 

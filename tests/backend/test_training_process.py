@@ -1,7 +1,12 @@
 """The child that trains: what the service that started it owes to people who wait for answers."""
 
 import os
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 from backend.settings import child_environment
 from backend.training_process import TrainingProcess
@@ -24,3 +29,25 @@ def test_without_a_job_no_child_is_started(tmp_path: Path) -> None:
     process()
     assert process.pid is None
     process.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the child's environment from /proc")
+@pytest.mark.parametrize(("own", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_its_threads_sleep_while_they_wait_unless_told_otherwise(
+    tmp_path: Path, own: Mapping[str, str], policy: str
+) -> None:
+    environment = {**child_environment(HOME=str(tmp_path), DATABASE_URL=""), **own}
+    process = TrainingProcess(lambda: True, environment)
+    process()
+    try:
+        assert f"OMP_WAIT_POLICY={policy}".encode() in _environment(process.pid)
+    finally:
+        process.close()
+
+
+def _environment(pid: int | None) -> list[bytes]:
+    """Of a process that was just started, which has none for its first moment."""
+    deadline = time.monotonic() + 20
+    while not (given := Path(f"/proc/{pid}/environ").read_bytes()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return given.split(b"\0")
