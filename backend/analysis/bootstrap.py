@@ -18,22 +18,31 @@ def image_counts(images: int, resamples: int, chance: np.random.Generator) -> Fl
     return np.asarray(drawn, np.float64)
 
 
-def mean_bounds(values: Floats, alpha: float, chance: np.random.Generator) -> tuple[float, float]:
-    """Bound the mean that ``values`` (N,) are drawn from: it is below the lower bound, or above the upper one, with
-    probability ``alpha`` each.
+def ratio_bounds(values: Floats, sizes: Floats, alpha: float, chance: np.random.Generator) -> tuple[float, float]:
+    """Bound what ``values`` (I,) sum up to for each unit of ``sizes`` (I,), which are above 0: it is below the lower
+    bound, or above the upper one, with probability ``alpha`` each.
 
-    Studentised bootstrap (Efron and Tibshirani 1993, 12.5), which stays honest for skewed values and few of them.
-    Negated values have the bounds negated and swapped.
+    What all images have in common for their size does not widen the bounds, as it would widen those of a mean. Ratio
+    estimator (Cochran 1977, 6.3) with a studentised bootstrap (Efron and Tibshirani 1993, 12.5), which stays honest for
+    skewed values and few of them. Negated values have the bounds negated and swapped.
     """
-    size, mean = len(values), float(values.mean())
-    error = float(values.std()) / math.sqrt(size)
-    if error == 0:
-        return mean, mean
-    ratios = []
+    count = len(values)
+    ratio, error = (float(figure[0]) for figure in _ratio_and_error(values[None], sizes[None]))
+    if error <= 1e-12 * abs(ratio):
+        return ratio, ratio
+    distances = []
     for _ in range(min(max(RESAMPLES, math.ceil(_TAIL / alpha)), _MOST_RESAMPLES) // _CHUNK):
-        drawn = values[chance.integers(size, size=(_CHUNK, size))]
-        shifts, errors = drawn.mean(1) - mean, drawn.std(1) / math.sqrt(size)
-        # All drawn values equal: as far out as can be, unless they are the mean itself.
-        ratios.append(np.divide(shifts, errors, out=np.sign(shifts) * 1e9, where=errors > 1e-12 * error))
-    low, high = np.quantile(np.concatenate(ratios), (alpha, 1 - alpha))
-    return mean - float(high) * error, mean - float(low) * error
+        drawn = chance.integers(count, size=(_CHUNK, count))
+        ratios, errors = _ratio_and_error(values[drawn], sizes[drawn])
+        shifts = ratios - ratio
+        # All drawn images alike: as far out as can be, unless they are as all together are.
+        distances.append(np.divide(shifts, errors, out=np.sign(shifts) * 1e9, where=errors > 1e-12 * error))
+    low, high = np.quantile(np.concatenate(distances), (alpha, 1 - alpha))
+    return ratio - float(high) * error, ratio - float(low) * error
+
+
+def _ratio_and_error(values: Floats, sizes: Floats) -> tuple[Floats, Floats]:
+    """The ratio ``(B,)`` of sums over the last axis, and its standard error."""
+    ratios = values.sum(-1) / sizes.sum(-1)
+    residuals = values - ratios[..., None] * sizes  # of mean 0
+    return ratios, residuals.std(-1) / (math.sqrt(values.shape[-1]) * sizes.mean(-1))

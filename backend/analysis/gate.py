@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from backend.analysis.average_precision import average_precision, match_detections
-from backend.analysis.bootstrap import RESAMPLES, image_counts, mean_bounds
+from backend.analysis.bootstrap import RESAMPLES, image_counts, ratio_bounds
 from backend.analysis.calibration import binned_gaps, error_of_gaps
 from backend.analysis.overlap import Floats
 from backend.analysis.simulated_annotator import IDEAL, Annotator
@@ -63,8 +63,8 @@ class GateSettings:
 
     costs: Costs = CARDS
     alpha: float = 0.045
-    least_images: int = 6
-    least_boxes: int = 12
+    least_images: int = 5
+    least_boxes: int = 10
     ap_margin: float = 0.005
     label_margin: float = 0.05
     label_boxes: int = 20
@@ -176,7 +176,10 @@ def _seconds(
     chance: np.random.Generator,
 ) -> Change:
     production, candidate = (review_seconds(images, each, costs) for each in both)
-    low, high = mean_bounds(candidate - production, alpha, chance)
+    drawing = drawing_seconds(images, costs)
+    low, high = (
+        float(drawing.mean()) * share for share in ratio_bounds(candidate - production, drawing, alpha, chance)
+    )
     return Change(float(production.mean()), float(candidate.mean()), low, high)
 
 
@@ -185,6 +188,11 @@ def review_seconds(images: Sequence[ReviewedImage], contender: Contender, costs:
     annotator = Annotator((), costs, IDEAL)
     pairs = zip(images, contender.shown, strict=True)
     return np.array([annotator.review(image.sha256, image.boxes, shown).seconds for image, shown in pairs])
+
+
+def drawing_seconds(images: Sequence[ReviewedImage], costs: Costs) -> Floats:
+    """Seconds ``(I,)`` of the same person with nothing shown: what an image's size is to a saving."""
+    return np.array([costs.of_image(0) + costs.draw * len(image.boxes) for image in images])
 
 
 def _boxes_of(images: Sequence[ReviewedImage]) -> Counter[str]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.analysis.average_precision import OVERLAPS, average_precision, match_detections
-from backend.analysis.bootstrap import mean_bounds
+from backend.analysis.bootstrap import ratio_bounds
 from backend.analysis.gate import Contender, GateSettings, decide
 from backend.domain.calibration import PLAIN, Calibration, PlattCurve
 from backend.domain.records import Proposal
@@ -60,9 +60,9 @@ def test_the_same_model_is_not_promoted_over_itself() -> None:
 
 
 def test_too_few_images_or_boxes_promote_nothing() -> None:
-    for images in ([], reviewed(5), [replace(each, boxes=each.boxes[:1]) for each in reviewed(10)]):
+    for images in ([], reviewed(4), [replace(each, boxes=each.boxes[:1]) for each in reviewed(9)]):
         (reason,) = decide(images, contender(images, POOR), contender(images, GOOD), QUICK).reasons
-        assert "too few: 6 images and 12 boxes are needed" in reason
+        assert "too few: 5 images and 10 boxes are needed" in reason
 
 
 def test_a_faster_candidate_whose_ap_is_seen_to_fall_is_refused() -> None:
@@ -126,24 +126,37 @@ def test_proposals_of_another_number_of_images_are_refused() -> None:
         decide(images, contender(images, GOOD), contender(images[:-1], GOOD), QUICK)
 
 
+_sizes = st.floats(1, 200).map(lambda value: round(value, 1))
+_differences = st.floats(-50, 50).map(lambda value: round(value, 3))
+
+
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.floats(-50, 50).map(lambda value: round(value, 3)), min_size=2, max_size=40))
-def test_swapping_the_contenders_swaps_the_bounds(differences: list[float]) -> None:
-    values = np.array(differences)
-    low, high = mean_bounds(values, 0.03, np.random.default_rng(0))
-    swapped_low, swapped_high = mean_bounds(-values, 0.03, np.random.default_rng(0))
+@given(st.lists(st.tuples(_differences, _sizes), min_size=2, max_size=40))
+def test_swapping_the_contenders_swaps_the_bounds(images: list[tuple[float, float]]) -> None:
+    values, sizes = np.array(images).T
+    low, high = ratio_bounds(values, sizes, 0.03, np.random.default_rng(0))
+    swapped_low, swapped_high = ratio_bounds(-values, sizes, 0.03, np.random.default_rng(0))
     assert (low, high) == pytest.approx((-swapped_high, -swapped_low), rel=1e-6, abs=1e-6)
-    assert low <= values.mean() + 1e-9
-    assert high >= values.mean() - 1e-9
+    assert low <= values.sum() / sizes.sum() + 1e-9
+    assert high >= values.sum() / sizes.sum() - 1e-9
 
 
-def test_bounds_of_a_mean_fail_as_seldom_as_they_promise() -> None:
+def test_bounds_fail_as_seldom_as_they_promise() -> None:
     chance = np.random.default_rng(0)
-    # Skewed, as seconds per image are: some images are the same, a few much worse or better.
-    samples = [chance.normal(0, 3, 60) * (chance.random(60) < 0.5) + chance.exponential(2, 60) - 2 for _ in range(400)]
-    bounds = [mean_bounds(each, 0.05, chance) for each in samples]
+    # Skewed, as seconds per image are: some images are the same, a few much worse or better, large ones more so.
+    sizes = 1 + 7.0 * chance.poisson(5, (400, 60))
+    shares = chance.normal(0, 3, (400, 60)) * (chance.random((400, 60)) < 0.5) + chance.exponential(2, (400, 60)) - 2
+    bounds = [ratio_bounds(share * size, size, 0.05, chance) for share, size in zip(shares, sizes, strict=True)]
     assert sum(high < 0 for _, high in bounds) / 400 <= 0.05 + 3 * 0.011
     assert sum(low > 0 for low, _ in bounds) / 400 <= 0.05 + 3 * 0.011
+
+
+def test_what_all_images_save_for_their_size_is_beyond_doubt_though_sizes_differ() -> None:
+    # Seconds of seven images of blood cells, and what a first candidate saved of them.
+    drawing = np.array([106.0, 64, 92, 29, 134, 22, 99])
+    differences = np.array([-38.4, -22.2, -22.8, -0.8, -28.3, 5.9, -41.0])
+    assert ratio_bounds(differences, drawing, 0.027, np.random.default_rng(0))[1] < -0.1
+    assert ratio_bounds(differences, np.ones(7), 0.027, np.random.default_rng(0))[1] > 0
 
 
 @pytest.mark.parametrize("detector", [GOOD, POOR])
