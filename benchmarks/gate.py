@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from backend.analysis.bootstrap import ratio_bounds
-from backend.analysis.gate import drawing_seconds, review_seconds
+from backend.analysis.gate import image_sizes, review_seconds
 from backend.analysis.overlap import Floats
 from backend.domain.learning import Answers, Contest
 from backend.domain.records import Proposal
@@ -85,18 +85,18 @@ def false_promotions(world: World, projects: int, tries: int, seed: int) -> tupl
         images = [world.images[place] for place in places]
         versions = chance.permutation(DRAWS)[: 1 + tries]
         costs = [seconds_of(images, tuple(world.draws[version][place] for place in places)) for version in versions]
-        drawing = drawing_seconds(images, SETTINGS.costs)
-        promoted = [k for k in range(1, 1 + tries) if faster(costs[k] - costs[0], drawing, k, chance)]
+        sizes = image_sizes(images, SETTINGS.costs)
+        promoted = [k for k in range(1, 1 + tries) if faster(costs[k] - costs[0], sizes, k, chance)]
         first, ever = first + (1 in promoted), ever + bool(promoted)
     return first, ever
 
 
-def faster(differences: Floats, drawing: Floats, attempt: int, chance: np.random.Generator) -> bool:
+def faster(differences: Floats, sizes: Floats, attempt: int, chance: np.random.Generator) -> bool:
     """Whether the candidate of this attempt is promoted by its seconds, less those of production."""
     # Most are not even faster by themselves; no need to draw.
     if differences.mean() >= 0:
         return False
-    _, high = ratio_bounds(differences, drawing, SETTINGS.alpha_of(attempt), chance)
+    _, high = ratio_bounds(differences, sizes, SETTINGS.alpha_of(attempt), chance)
     return high < 0
 
 

@@ -156,6 +156,7 @@ def test_what_all_images_save_for_their_size_is_beyond_doubt_though_sizes_differ
     drawing = np.array([106.0, 64, 92, 29, 134, 22, 99])
     differences = np.array([-38.4, -22.2, -22.8, -0.8, -28.3, 5.9, -41.0])
     assert ratio_bounds(differences, drawing, 0.027, np.random.default_rng(0))[1] < -0.1
+    assert ratio_bounds(differences, (1 + drawing / drawing.mean()) / 2, 0.027, np.random.default_rng(0))[1] < -5
     assert ratio_bounds(differences, np.ones(7), 0.027, np.random.default_rng(0))[1] > 0
 
 
