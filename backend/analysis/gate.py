@@ -114,6 +114,11 @@ class GateDecision:
     attempt: int
     alpha: float
 
+    @property
+    def compared(self) -> bool:
+        """Whether there were images enough to look."""
+        return self.seconds.high is not None
+
     def to_json(self) -> dict[str, object]:
         return asdict(self)
 
@@ -129,7 +134,7 @@ def decide(
 
     Args:
         images: reviewed, and seen by neither in training.
-        attempt: 1 for the first candidate since production last changed, 2 for the next …
+        attempt: 1 for the first candidate compared since production last changed, 2 for the next …
 
     Raises:
         ValueError: the proposals are not of as many images.

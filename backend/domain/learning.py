@@ -144,7 +144,7 @@ class Contest:
     Attributes:
         images: of the parts ``tune`` and ``gate``.
         production, candidate: their answers.
-        attempt: which candidate against this production it is, from 1.
+        attempt: which candidate compared with this production it is, from 1.
     """
 
     images: tuple[ReviewedImage, ...]
@@ -155,11 +155,16 @@ class Contest:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the gate says: whether the candidate is measurably better, why in one line, and the numbers as JSON."""
+    """What the gate says: whether the candidate is measurably better, why in one line, and the numbers as JSON.
+
+    ``compared`` is False where too few images were held out to look: that was no try, and leaves the next one all its
+    error.
+    """
 
     promote: bool
     reason: str
     numbers: Mapping[str, Any]
+    compared: bool = True
 
 
 @dataclass(frozen=True, slots=True)

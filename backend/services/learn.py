@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -236,9 +236,14 @@ def _attempt(unit: UnitOfWork, project: str, parent: str) -> int:
     """Which try it is to beat what is in production, since it got there."""
     moves = unit.versions.moves(project, PRODUCTION)
     return 1 + sum(
-        version.parent == parent and (not moves or version.created_at > moves[-1].moved_at)
+        version.parent == parent and (not moves or version.created_at > moves[-1].moved_at) and _compared(version)
         for version in unit.versions.all(project)
     )
+
+
+def _compared(version: ModelVersion) -> bool:
+    """Whether the gate looked; versions from before it told were looked at."""
+    return bool(version.metrics.get("gate", {}).get("compared", True))
 
 
 def _held(held: bool, job: TrainingJob) -> None:
@@ -253,7 +258,7 @@ def _counts(data: FrozenData) -> dict[str, int]:
 
 
 def _ruling_to_json(ruling: Ruling) -> dict[str, Any]:
-    return {"promote": ruling.promote, "reason": ruling.reason, "numbers": ruling.numbers}
+    return {field.name: getattr(ruling, field.name) for field in fields(ruling)}
 
 
 def _outcome(name: str, ruling: Ruling, *, promote: bool, stays: bool) -> str:

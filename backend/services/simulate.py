@@ -253,8 +253,8 @@ class _Run:
         name = None if start is None else start.name
         data = FrozenData(labels, tuple(reviewed for _, reviewed in self._reviewed), start=name)
         candidate, seconds = self._simulation.trained(data, start, self._seed)
-        self._attempts += 1
         ruling = self._simulation.tools.judge(self._contest(candidate))
+        self._attempts += ruling.compared
         if ruling.promote:
             self._production, self._attempts, self._gains = candidate, 0, []
             held_out = self._held_out()
@@ -274,7 +274,7 @@ class _Run:
         production, candidates = (
             Answers(tuple(model.proposals(images)), ()) for model in (self._production, candidate)
         )
-        return Contest(tuple(reviewed for _, reviewed in held_out), production, candidates, self._attempts)
+        return Contest(tuple(reviewed for _, reviewed in held_out), production, candidates, self._attempts + 1)
 
 
 def _gains(project: str, tasks: Sequence[int], seen: Sequence[Seen]) -> RoundGains:

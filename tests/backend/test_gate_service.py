@@ -97,6 +97,8 @@ def test_with_few_held_out_images_nothing_is_promoted_and_the_reason_is_told() -
         ruling = judge(first(count, full))
         assert not ruling.promote
         assert "are too few" in ruling.reason
+        assert not ruling.compared
+    assert judge(first(5, full)).compared
 
 
 def test_what_is_asked_of_a_candidate_can_be_set() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def test_a_better_candidate_becomes_a_version_in_production_with_its_numbers(tmp
     assert (version.parent, version.base, version.mode) == (BASE, BASE, Mode.PROMPT)
     assert version.fingerprint == job.fingerprint
     assert version.metrics["images"] == {"train": 2, "tune": 1, "gate": 1}
-    assert version.metrics["gate"] == {"promote": True, "reason": BETTER.reason, "numbers": BETTER.numbers}
+    ruling = {"promote": True, "reason": BETTER.reason, "numbers": BETTER.numbers, "compared": True}
+    assert version.metrics["gate"] == ruling
     assert (move.actor, move.reason, move.numbers) == ("gate", BETTER.reason, BETTER.numbers)
 
 
@@ -180,6 +182,13 @@ def test_a_candidate_that_is_not_better_is_kept_with_its_numbers_and_serves_nobo
         assert unit.versions.all(UID)[0].metrics["gate"]["numbers"] == WORSE.numbers
     assert second.version == "glip-nano-0002"
     assert [contest.attempt for contest in house.contests] == [1, 2]
+
+
+def test_where_too_few_images_were_held_out_to_look_it_was_no_try(tmp_path: Path) -> None:
+    house = House(tmp_path, replace(WORSE, compared=False))
+    house.run()
+    house.run()
+    assert [contest.attempt for contest in house.contests] == [1, 1]
 
 
 def test_tries_are_counted_anew_after_a_promotion(tmp_path: Path) -> None:

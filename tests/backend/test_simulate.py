@@ -61,6 +61,18 @@ def test_the_model_learns_from_what_was_reviewed_so_far_and_never_from_test_imag
     assert learned == [reviewed[0], reviewed[0] | reviewed[1]]
 
 
+def test_a_candidate_on_which_the_gate_could_not_look_was_no_try(tmp_path: Path) -> None:
+    contests: list[Contest] = []
+
+    def blind(contest: Contest) -> Ruling:
+        contests.append(contest)
+        return replace(never(contest), compared=False)
+
+    tools = make_tools(Learner(PROJECT, POOR, GOOD), tmp_path, judge=blind)
+    rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=6)), RANDOM)
+    assert [contest.attempt for contest in contests] == [1, 1]
+
+
 def test_a_candidate_proposes_only_after_the_gate_let_it_pass(tmp_path: Path) -> None:
     contests: list[Contest] = []
 
