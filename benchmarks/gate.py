@@ -93,7 +93,7 @@ def false_promotions(world: World, projects: int, tries: int, seed: int) -> tupl
 
 def faster(differences: Floats, sizes: Floats, attempt: int, chance: np.random.Generator) -> bool:
     """Whether the candidate of this attempt is promoted by its seconds, less those of production."""
-    # Most are not even faster by themselves; no need to draw.
+    # Half of them are not even faster by themselves; no need to draw.
     if differences.mean() >= 0:
         return False
     _, high = ratio_bounds(differences, sizes, SETTINGS.alpha_of(attempt), chance)

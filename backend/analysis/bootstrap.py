@@ -27,7 +27,7 @@ def ratio_bounds(values: Floats, sizes: Floats, alpha: float, chance: np.random.
     skewed values and few of them. Negated values have the bounds negated and swapped.
     """
     count = len(values)
-    ratio, error = (float(figure[0]) for figure in _ratio_and_error(values[None], sizes[None]))
+    ratio, error = (float(figure) for figure in _ratio_and_error(values, sizes))
     if error <= 1e-12 * abs(ratio):
         return ratio, ratio
     distances = []
@@ -42,7 +42,7 @@ def ratio_bounds(values: Floats, sizes: Floats, alpha: float, chance: np.random.
 
 
 def _ratio_and_error(values: Floats, sizes: Floats) -> tuple[Floats, Floats]:
-    """The ratio ``(B,)`` of sums over the last axis, and its standard error."""
-    ratios = values.sum(-1) / sizes.sum(-1)
+    """The ratio of sums over the last axis, and its standard error, each of the shape of the other axes."""
+    ratios = np.asarray(values.sum(-1) / sizes.sum(-1))
     residuals = values - ratios[..., None] * sizes  # of mean 0
     return ratios, residuals.std(-1) / (math.sqrt(values.shape[-1]) * sizes.mean(-1))

@@ -198,7 +198,7 @@ def image_sizes(images: Sequence[ReviewedImage], costs: Costs) -> Floats:
     Half of it is the same for all, half goes with the time that drawing takes: some models save more where there are
     more objects, others as much anywhere, and bounds are to be narrow for both.
     """
-    drawing: Floats = np.array([costs.of_image(0) + costs.draw * len(image.boxes) for image in images])
+    drawing: Floats = np.array([costs.of_drawing(len(image.boxes)) for image in images])
     return np.asarray((1 + drawing / drawing.mean()) / 2)
 
 

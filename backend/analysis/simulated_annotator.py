@@ -109,7 +109,7 @@ class Annotator:
             image=image,
             seconds=seconds + sum(costs.of(each.kind, each.iou) for each in judgements),
             actions=1 + drawn + sum(_actions(each, costs.mode) for each in judgements),
-            drawing_seconds=costs.of_image(0) + costs.draw * sum(each.noticed for each in luck),
+            drawing_seconds=costs.of_drawing(sum(each.noticed for each in luck)),
             judgements=judgements,
             boxes=tuple(boxes),
         )

@@ -113,6 +113,10 @@ class Costs:
         """Seconds for an image before any of its ``shown`` boxes is touched."""
         return self.image + self.scan * math.sqrt(shown)
 
+    def of_drawing(self, objects: int) -> float:
+        """Seconds for an image on which nothing is shown, and every one of its ``objects`` is drawn."""
+        return self.of_image(0) + self.draw * objects
+
     def gain(self, judgement: Judgement) -> float:
         """Seconds that showing the box saves: the object behind it, if there is one, need not be drawn."""
         drawn = 0.0 if judgement.kind is VerdictKind.DELETED else self.draw

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from backend.analysis.average_precision import OVERLAPS, average_precision, match_detections
 from backend.analysis.bootstrap import ratio_bounds
-from backend.analysis.gate import Contender, GateSettings, decide
+from backend.analysis.gate import Contender, GateSettings, decide, image_sizes
 from backend.domain.calibration import PLAIN, Calibration, PlattCurve
+from backend.domain.geometry import Box
 from backend.domain.records import Proposal
-from backend.domain.review import ShowThresholds
+from backend.domain.review import LABEL_STUDIO, ShowThresholds
 from backend.domain.training_data import LabelledBox, ReviewedImage
 from glip_model.evaluation import evaluate_detections
 from tests.synthetic import LABELS, SyntheticDetector, make_scene
@@ -154,9 +155,15 @@ def test_bounds_fail_as_seldom_as_they_promise() -> None:
 def test_what_all_images_save_for_their_size_is_beyond_doubt_though_sizes_differ() -> None:
     # Seconds of seven images of blood cells, and what a first candidate saved of them.
     drawing = np.array([106.0, 64, 92, 29, 134, 22, 99])
+    box = LabelledBox(Box(0, 0, 9, 9), "cell")
+    images = [
+        ReviewedImage(f"{at:064x}", 640, 480, boxes=(box,) * int(seconds // 7)) for at, seconds in enumerate(drawing)
+    ]
+    sizes = image_sizes(images, LABEL_STUDIO)
+    assert sizes == pytest.approx((1 + drawing / drawing.mean()) / 2)
     differences = np.array([-38.4, -22.2, -22.8, -0.8, -28.3, 5.9, -41.0])
     assert ratio_bounds(differences, drawing, 0.027, np.random.default_rng(0))[1] < -0.1
-    assert ratio_bounds(differences, (1 + drawing / drawing.mean()) / 2, 0.027, np.random.default_rng(0))[1] < -5
+    assert ratio_bounds(differences, sizes, 0.027, np.random.default_rng(0))[1] < -5
     assert ratio_bounds(differences, np.ones(7), 0.027, np.random.default_rng(0))[1] > 0
 
 
