@@ -14,7 +14,7 @@ def command(project: str, batch: int, view: str | None, as_json: bool) -> None:
     """Choose the tasks from which the model learns most per second of a person, and every fifth by chance.
 
     Only tasks that nobody reviewed yet. The figures rest on predictions of the version in production: retrieve them
-    first. Where the order does not pay, chance chooses all tasks.
+    first. Before anything was judged, and where the order does not pay, chance chooses all tasks.
 
     \b
     Example:
@@ -35,7 +35,7 @@ def command(project: str, batch: int, view: str | None, as_json: bool) -> None:
         state = find_project(unit.projects.all(), project)
         production = production_version(unit, state.uid, base)
     version = base if production is None else production.name
-    found = next_batch(unit_of_work, state, version, batch, settings.score_threshold)
+    found = next_batch(unit_of_work, state, version, batch)
     view_id = None
     if view is not None:
         with label_studio_api(settings.label_studio_url, settings.label_studio_token) as api:

@@ -1,10 +1,12 @@
 """How a project reads a model version's scores: what people see of its proposals, and which images they see first."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
+from itertools import accumulate
 from random import Random
 
 from backend.domain.calibration import Calibration
@@ -61,7 +63,11 @@ class Fit:
 
 
 FIRST_LOOK = 10
-"""Boxes to show of a model that nobody judged: enough for a fit, and not too many to delete should it see things."""
+"""Boxes to show at most of a model that nobody judged: enough for a fit, and not too many to delete should it see
+things."""
+
+_FIRST_DOUBTS = 4.0
+"""Boxes among these that would be wrong if the model's own scores were probabilities; the next one is the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,8 @@ class Reading:
         threshold: lowest score of a shown box, on the scale that people see; where a fit says which boxes are shown,
             it counts only if it is ``theirs``.
         theirs: a person chose the threshold. Then nothing below it is ever shown, not even to explore.
-        most: how many boxes to show before anything was fitted, the best ones and nothing to explore; later as many as
-            were judged. None for all of them.
+        most: how many boxes to show before anything was fitted, the best ones and nothing to explore, fewer where the
+            model doubts them itself; later as many as were judged. None for all of them.
     """
 
     fit: Fit | None
@@ -102,8 +108,7 @@ class Reading:
             edges = self.fit.edges
             proposals = [edges.corrected(each, picture.width, picture.height) for each in proposals]
         above = sorted(filter(self._shows, proposals), key=lambda each: -self._seen(each))
-        judged = 0 if self.fit is None else self.fit.judgements
-        weights = {id(each): 1.0 for each in above[: None if self.most is None else max(self.most, judged)]}
+        weights = {id(each): 1.0 for each in above[: self._limit(above)]}
         unknown = self.most is not None and self.fit is None
         if not self.theirs and not unknown and is_explored(picture.sha256):
             hidden = [each for each in proposals if id(each) not in weights and each.score >= FLOOR]
@@ -116,6 +121,15 @@ class Reading:
             for index, each in enumerate(shown)
         )
         return regions, tuple(each for each in proposals if id(each) not in weights)
+
+    def _limit(self, best_first: Sequence[Proposal]) -> int | None:
+        """How many of the boxes to show; None for all."""
+        if self.most is None:
+            return None
+        if self.fit is not None:
+            return max(self.most, self.fit.judgements)
+        doubts = list(accumulate(1 - each.score for each in best_first))
+        return min(self.most, bisect_right(doubts, _FIRST_DOUBTS) + 1)
 
     def _seen(self, proposal: Proposal) -> float:
         if self.fit is None:

@@ -11,11 +11,10 @@ from backend.analysis.acquisition import (
     label_weights,
 )
 from backend.analysis.expected_seconds import fit_expectation
-from backend.domain.calibration import PLAIN
 from backend.domain.facts import ProjectState
-from backend.domain.fits import Reading
+from backend.domain.fits import Fit
 from backend.domain.records import Proposal
-from backend.domain.review import LABEL_STUDIO, Judgement, ShowThresholds
+from backend.domain.review import LABEL_STUDIO, Judgement
 from backend.ports import UnitOfWork
 from backend.services.fitting import MOST, judgements_of
 from backend.services.ordering import chance, is_random
@@ -40,16 +39,13 @@ class NextBatch:
     unpredicted: int
 
 
-def next_batch(
-    unit_of_work: Callable[[], UnitOfWork], project: ProjectState, version: str, size: int, threshold: float
-) -> NextBatch:
+def next_batch(unit_of_work: Callable[[], UnitOfWork], project: ProjectState, version: str, size: int) -> NextBatch:
     """Choose the tasks from which a model learns most per second of a person, unlike each other; every fifth by chance.
 
-    Chance chooses all of them where the last fit found that the order does not pay.
+    Chance chooses all of them before anything was judged, and where the last fit found that the order does not pay.
 
     Args:
         version: whose predictions count, most often that in production.
-        threshold: lowest score of shown boxes where nothing was fitted yet.
 
     Raises:
         StorageError: the database cannot be read.
@@ -60,7 +56,7 @@ def next_batch(
         fit = unit.fits.newest(project.uid, version)
         judgements = judgements_of(unit.corrections.judged(project.uid, version, MOST))
         predicted = {each.task_id: each.proposals for each in unit.predictions.newest(project.id, version)}
-    picked = choose(project.uid, waiting, predicted, Reading(fit, threshold, theirs=False), judgements, size)
+    picked = choose(project.uid, waiting, predicted, fit, judgements, size)
     drawn = frozenset(task for task, is_drawn in picked.items() if is_drawn)
     return NextBatch(tuple(picked), drawn, len(waiting), len(waiting - predicted.keys()))
 
@@ -69,33 +65,34 @@ def choose(
     project: str,
     waiting: Collection[int],
     predicted: Mapping[int, Sequence[Proposal]],
-    reading: Reading,
+    fit: Fit | None,
     judgements: Sequence[Judgement],
     size: int,
 ) -> dict[int, bool]:
     """Choose from the waiting tasks; True stands beside those that chance chose.
 
+    Scores of a model that nobody judged are no probabilities, and tell nothing about what it would learn from.
+
     Args:
         project: ``ID.CREATED``, on which chance depends.
         predicted: what the version in production finds in some of the waiting and of the reviewed tasks.
-        reading: what people see of it.
+        fit: what its scores mean. Where there is none, or it found that the order does not pay, chance chooses all.
         judgements: what became of it.
     """
-    fit = reading.fit
-    calibration = PLAIN if fit is None else fit.calibration
-    acquisition = Acquisition(
-        fit_expectation(judgements, calibration, added_per_image=0.0),
-        ShowThresholds(reading.threshold) if fit is None else fit.thresholds,
-        LABEL_STUDIO,
-        label_weights(judgements, calibration),
-        random_share=0.0,
-    )
-    pays = fit is None or bool(fit.ordering)
-    everything = {task: Candidate(str(task), tuple(proposals)) for task, proposals in predicted.items()}
-    candidates = [each for task, each in everything.items() if task in waiting and not is_random(project, task)]
-    known = [each for task, each in everything.items() if task not in waiting]
-    batch = choose_batch(candidates if pays else [], size, acquisition, known)
-    return _mixed(map(int, batch.chosen), sorted(waiting, key=lambda task: chance(project, task)), size)
+    urgent: Sequence[int] = ()
+    if fit is not None and fit.ordering:
+        acquisition = Acquisition(
+            fit_expectation(judgements, fit.calibration, added_per_image=0.0),
+            fit.thresholds,
+            LABEL_STUDIO,
+            label_weights(judgements, fit.calibration),
+            random_share=0.0,
+        )
+        everything = {task: Candidate(str(task), tuple(proposals)) for task, proposals in predicted.items()}
+        candidates = [each for task, each in everything.items() if task in waiting and not is_random(project, task)]
+        known = [each for task, each in everything.items() if task not in waiting]
+        urgent = [int(task) for task in choose_batch(candidates, size, acquisition, known).chosen]
+    return _mixed(urgent, sorted(waiting, key=lambda task: chance(project, task)), size)
 
 
 def _mixed(urgent: Iterable[int], by_chance: Iterable[int], size: int) -> dict[int, bool]:

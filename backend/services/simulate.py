@@ -235,7 +235,7 @@ class _Run:
             predicted = self._production.known(self._simulation.project.pool)
         leading = self._views[0]
         size = self._settings.batch
-        chosen = choose(self._uid, self.remaining, predicted, leading.reading, leading.judgements, size)
+        chosen = choose(self._uid, self.remaining, predicted, leading.reading.fit, leading.judgements, size)
         self.remaining -= chosen.keys()
         return list(chosen)
 

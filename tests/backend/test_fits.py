@@ -89,12 +89,15 @@ def test_below_a_threshold_that_a_person_chose_nothing_is_shown_not_even_to_expl
         assert [score for _, score in scores(regions)] == ([0.7, 0.5] if fit is None else [0.5])
 
 
-def test_of_a_model_that_nobody_judged_the_best_boxes_are_shown_and_nothing_to_explore() -> None:
-    proposals = [found("dog", 0.1 + index / 1000) for index in range(100)]
+@pytest.mark.parametrize(("least", "shown"), [(0.1, 5), (0.3, 7), (0.85, 10)])
+def test_of_a_model_that_nobody_judged_the_best_boxes_are_shown_and_nothing_to_explore(
+    least: float, shown: int
+) -> None:
+    proposals = [found("dog", least + index / 1000) for index in range(100)]
     regions, hidden = Reading(None, 0.12, theirs=False, most=10).read(proposals, picture(EXPLORED), "p")
-    assert [region.proposal for region in regions] == proposals[:-11:-1]
+    assert [region.proposal for region in regions] == proposals[: -shown - 1 : -1]
     assert {region.weight for region in regions} == {1.0}
-    assert len(hidden) == 90
+    assert len(hidden) == 100 - shown
 
 
 @pytest.mark.parametrize(("judged", "shown"), [(4, 10), (40, 40), (200, 100)])

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from backend.db.schema import upgrade
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.facts import Fact, ProjectState, TaskState
+from backend.domain.fits import Fit
 from backend.domain.records import Prediction, Proposal
 from backend.ports import UnitOfWork
 from backend.services.corrections import apply_fact
@@ -22,6 +23,7 @@ from tests.reviews import VERSION, make_prediction, predict_all, submit
 
 PROJECT = ProjectState(UID, 7, "cats")
 Database = Callable[[], UnitOfWork]
+FIT = replace(make_fit(0.1, 0.2), model_version=VERSION)
 
 
 def score_of(task: int) -> float:
@@ -33,16 +35,18 @@ def prediction_of(task: int) -> Prediction:
     return make_prediction(task, [Proposal(CAT, "cat", score_of(task), "cat")])
 
 
-def with_tasks(database: Database, count: int, predicted: int) -> Database:
+def with_tasks(database: Database, count: int, predicted: int, fit: Fit | None = FIT) -> Database:
     predict_all(database, [prediction_of(task) for task in range(1, predicted + 1)])
     with database() as unit:
+        if fit is not None:
+            unit.fits.add(fit)
         apply_fact(unit, Fact(PROJECT, tuple(TaskState(task, at(0)) for task in range(1, count + 1))))
         unit.commit()
     return database
 
 
 def ask(database: Database, size: int) -> NextBatch:
-    return next_batch(database, PROJECT, VERSION, size, 0.3)
+    return next_batch(database, PROJECT, VERSION, size)
 
 
 def test_the_most_urgent_comes_first_and_the_fifth_is_drawn() -> None:
@@ -82,14 +86,9 @@ def test_tasks_without_a_prediction_come_by_chance_only() -> None:
     assert found.unpredicted == 30
 
 
-@pytest.mark.parametrize("ordering", [(0.1, 0.2), ()])
-def test_where_the_order_does_not_pay_chance_chooses_all(ordering: tuple[float, ...]) -> None:
-    database = with_tasks(FakeDatabase(), 60, 60)
-    with database() as unit:
-        unit.fits.add(replace(make_fit(*ordering), model_version=VERSION))
-        unit.commit()
-    found = ask(database, 10)
-    assert len(found.drawn) == (2 if ordering else 10)
+@pytest.mark.parametrize("fit", [None, replace(FIT, ordering=())])
+def test_before_anything_was_judged_and_where_the_order_does_not_pay_chance_chooses_all(fit: Fit | None) -> None:
+    assert len(ask(with_tasks(FakeDatabase(), 60, 60, fit), 10).drawn) == 10
 
 
 def test_real_databases_choose_the_same(engine: Engine) -> None:
