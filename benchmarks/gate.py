@@ -157,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--projects", type=int, default=1000, help="with no better candidates")
     parser.add_argument("--tries", type=int, default=5, help="candidates in a row, up to 11")
-    parser.add_argument("--better", type=int, default=100, help="better candidates per number of gate images")
+    parser.add_argument("--better", type=int, default=300, help="better candidates per number of gate images")
     parser.add_argument("--images", type=int, default=1000, help="images that gate sets are drawn from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("gate.json"), help="where the JSON goes")

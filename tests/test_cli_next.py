@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from backend.domain.records import Proposal
 from backend.services.corrections import apply_fact
 from backend.settings import Settings
 from integrations.label_studio.views import write_view
+from tests.backend.test_ordering import make_fit
 from tests.facts import UID, at
 from tests.regions import CAT
 from tests.reviews import make_prediction, predict_all
@@ -22,7 +24,7 @@ from tests.reviews import make_prediction, predict_all
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of 30 tasks, of which 20 are predicted by the bundled model."""
+    """A project of 30 tasks, of which 20 are predicted by the bundled model; what its scores mean was fitted."""
     for name in ("DATABASE_URL", "MODEL", "LABEL_STUDIO_URL", "LABEL_STUDIO_TOKEN"):
         monkeypatch.delenv(f"GLIP_LABEL_{name}", raising=False)
     monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
@@ -32,6 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     predict_all(unit_of_work, [make_prediction(task, [Proposal(CAT, "cat", 0.6, "")], version) for task in range(20)])
     with unit_of_work() as unit:
         apply_fact(unit, Fact(ProjectState(UID, 7, "cats"), tuple(TaskState(task, at(0)) for task in range(30))))
+        unit.fits.add(replace(make_fit(0.1, 0.2), model_version=version))
         unit.commit()
     return tmp_path
 

@@ -23,7 +23,8 @@ ISOTONIC_FROM = 300  # verdicts of a label
 BINS = 10
 _FOLDS = 5
 # How far curves stray before verdicts speak: the common slope and intercept, then each label's from the common ones.
-_PRIOR_SPREADS = (0.5, 2.0, 0.25, 1.0)
+_OF_SCORES = (0.5, 2.0, 0.25, 1.0)  # that are to be honest: they stay near what they are
+_OF_CUTS = (4.0, 2.0, 0.25, 0.25)  # which lie where people's verdicts turn, often within a small range of scores
 _LEAST_SLOPE = 0.05
 _SURE = 2.0  # standard errors by which a calibration must beat the plain scores
 
@@ -92,8 +93,9 @@ class LogisticCurves:
 
 
 def fit_logistic(judgements: Sequence[Judgement], good: Callable[[Judgement], bool]) -> LogisticCurves:
-    """Fit the curves for few verdicts, however little they gain: to the share of those that are ``good``."""
-    return _platt(replace(_Sample.of(judgements), right=np.array([good(each) for each in judgements], np.float64)))
+    """Fit curves for cuts, however little they gain: to the share that is ``good``, as steep as need be."""
+    kinds = np.array([good(each) for each in judgements], np.float64)
+    return _platt(replace(_Sample.of(judgements), right=kinds), _OF_CUTS)
 
 
 def _held_out_errors(sample: _Sample, isotonic: frozenset[int]) -> Floats:
@@ -107,7 +109,7 @@ def _held_out_errors(sample: _Sample, isotonic: frozenset[int]) -> Floats:
 
 
 def _fit(sample: _Sample, isotonic: frozenset[int]) -> Calibration:
-    logistic = _platt(sample)
+    logistic = _platt(sample, _OF_SCORES)
     stepped = {sample.names[label]: _isotonic(sample.of_rows(sample.labels == label)) for label in isotonic}
     return Calibration(logistic.default, {**logistic.labels, **stepped})
 
@@ -117,11 +119,11 @@ def _isotonic(sample: _Sample) -> KnotCurve:
     return KnotCurve(tuple(map(float, fitted.X_thresholds_)), tuple(map(float, fitted.y_thresholds_)))
 
 
-def _platt(sample: _Sample) -> LogisticCurves:
-    """Most probable curves under the prior: the common one, and each label's."""
+def _platt(sample: _Sample, prior: tuple[float, float, float, float]) -> LogisticCurves:
+    """Most probable curves under the prior's spreads: the common one, and each label's."""
     labels = len(sample.names)
     odds = np.array([logit(float(score)) for score in sample.scores])
-    spreads = np.repeat(_PRIOR_SPREADS, (1, 1, labels, labels))
+    spreads = np.repeat(prior, (1, 1, labels, labels))
     # Weights scale what a judgement says of its kind, not how many people judged.
     weights = sample.weights * sample.weights.sum() / (sample.weights**2).sum() if len(odds) else sample.weights
 
@@ -139,9 +141,10 @@ def _platt(sample: _Sample) -> LogisticCurves:
         scaled = values / spreads
         return float(data.sum() + (scaled**2).sum() / 2), gradient + scaled / spreads
 
-    best = minimize(loss, np.zeros(2 + 2 * labels), jac=True, method="L-BFGS-B").x
+    rising = [(_LEAST_SLOPE - 1, None), *[(None, None)] * (1 + 2 * labels)]
+    best = minimize(loss, np.zeros(2 + 2 * labels), jac=True, method="L-BFGS-B", bounds=rising).x
     slopes, intercepts = curves(best)
-    default = PlattCurve(max(float(1 + best[0]), _LEAST_SLOPE), float(best[1]))
+    default = PlattCurve(float(1 + best[0]), float(best[1]))
     pairs = zip(sample.names, slopes, intercepts, strict=True)
     own = {name: PlattCurve(max(float(a), _LEAST_SLOPE), float(b)) for name, a, b in pairs}
     return LogisticCurves(default, own)

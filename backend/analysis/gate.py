@@ -53,8 +53,7 @@ class GateSettings:
 
     Attributes:
         costs: of the project's way of reviewing.
-        alpha: bounds of a person's seconds err with this probability over all tries against the same production. Below
-            the 0.05 that is promised: thresholds err on all images together, which a bootstrap over images cannot see.
+        alpha: bounds of a person's seconds err with this probability over all tries against the same production.
         least_images, least_boxes: with fewer nothing is promoted.
         ap_margin: AP may not be seen to fall by more.
         label_margin, label_boxes: no label with as many boxes may be seen to lose more AP.
@@ -62,7 +61,7 @@ class GateSettings:
     """
 
     costs: Costs = CARDS
-    alpha: float = 0.045
+    alpha: float = 0.05
     least_images: int = 5
     least_boxes: int = 10
     ap_margin: float = 0.005

@@ -131,7 +131,8 @@ def test_what_was_trained_is_taken_up_when_the_simulation_is_run_again(tmp_path:
         rounds_of(Simulation(PROJECT, make_tools(each, tmp_path), SimulationSettings(batch=6)), RANDOM, ACTIVE)
         for each in learners
     )
-    assert [len(each.trained) for each in learners] == [4, 0]
+    # Chance chooses the first batch of either order.
+    assert [len(each.trained) for each in learners] == [3, 0]
     assert again == first
 
 
