@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from backend.analysis.simulated_project import Strategy
+from backend.analysis.simulated_project import STRICT_IOU, Strategy
 from backend.analysis.simulation_report import Estimate, Quality, SimulationReport, Stage
 from backend.errors import UsageError
 
@@ -35,6 +35,10 @@ def table(figures: SimulationReport) -> Iterator[str]:
             ways = [figures.saving(strategy, draw, cut) for draw in draws]
             shown = "learned thresholds" if cut is None else f"from {cut:g}"
             yield _row(f"{_NAMES[strategy]}, {shown}", [_percent(way.share) for way in ways], f"{ways[0].actions:.0f}")
+        if any(each.strict for each in figures.savings):
+            ways = [figures.saving(strategy, draw, strict=True) for draw in draws]
+            shown = f"{_NAMES[strategy]}, adjusted below {STRICT_IOU:g}"
+            yield _row(shown, [_percent(way.share) for way in ways], f"{ways[0].actions:.0f}")
         best = [figures.best_cut(strategy, draw) for draw in draws]
         hindsight = [f"{100 * each.share.value:5.1f} from {each.cut:g}" for each in best]
         yield _row(f"{_NAMES[strategy]}, best cut in hindsight", hindsight, f"{best[0].actions:.0f}")
@@ -64,7 +68,8 @@ def _quality(quality: Quality) -> str:
         for each in (quality.labels, quality.drawn)
     )
     verdict = "as good" if quality.counts else "WORSE: the saving does not count"
-    return f"labels, {_NAMES[quality.strategy]}: {ours}; drawn by the same person: {drawn}; {verdict}"
+    person = f", adjusted below {STRICT_IOU:g}" if quality.strict else ""
+    return f"labels, {_NAMES[quality.strategy]}{person}: {ours}; drawn by the same person: {drawn}; {verdict}"
 
 
 def _rounds(stages: Sequence[Stage], draws: Sequence[float]) -> Iterator[str]:

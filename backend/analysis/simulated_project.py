@@ -1,13 +1,15 @@
 """What a simulated project is made of: how images are taken and boxes shown, and what came of each batch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from backend.analysis.simulated_annotator import Review
+from backend.analysis.simulated_annotator import Human, Review
 from backend.domain.learning import Ruling
 from backend.domain.review import Costs
 from backend.domain.training_data import LabelledBox
+
+STRICT_IOU = 0.9
 
 
 class Strategy(StrEnum):
@@ -20,10 +22,18 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Which boxes a person sees, those from ``cut`` on or by learned thresholds, and what the person's acts cost."""
+    """Which boxes a person sees, those from ``cut`` on or by learned thresholds, and what the person's acts cost.
+
+    A ``strict`` person adjusts what overlaps its object by less than `STRICT_IOU`, as tight as drawn boxes nearly are.
+    """
 
     costs: Costs
     cut: float | None = None
+    strict: bool = False
+
+    def person(self, human: Human) -> Human:
+        """Who errs like ``human``, and is as strict as asked for."""
+        return replace(human, accept_iou=STRICT_IOU) if self.strict else human
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class Saving:
     Attributes:
         cut: of all labels; None for learned thresholds.
         draw_seconds: of one box.
+        strict: whether the person leaves only tight boxes.
         share: of the seconds that the same person needs to draw everything.
         seconds: of one project.
         actions: clicks, drags and keys of one project.
@@ -43,6 +44,7 @@ class Saving:
     strategy: Strategy
     cut: float | None
     draw_seconds: float
+    strict: bool
     share: Estimate
     seconds: float
     actions: float
@@ -54,6 +56,7 @@ class Quality:
     """Labels of a strategy with learned thresholds, and those that the same person draws, held against the truth."""
 
     strategy: Strategy
+    strict: bool
     labels: LabelQuality
     drawn: LabelQuality
 
@@ -66,7 +69,7 @@ class Quality:
     def to_json(self) -> dict[str, object]:
         both = {"labels": self.labels, "drawn": self.drawn}
         figures = {name: {"f1": each.f1, "mean_iou": each.mean_iou} for name, each in both.items()}
-        return {"strategy": self.strategy, **figures, "counts": self.counts}
+        return {"strategy": self.strategy, "strict": self.strict, **figures, "counts": self.counts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +115,14 @@ class SimulationReport:
     qualities: tuple[Quality, ...]
     stages: tuple[Stage, ...]
 
-    def saving(self, strategy: Strategy, draw_seconds: float, cut: float | None = None) -> Saving:
+    def saving(
+        self, strategy: Strategy, draw_seconds: float, cut: float | None = None, *, strict: bool = False
+    ) -> Saving:
         """Return what learned thresholds saved, or a fixed cut that was tried."""
-        wanted = (strategy, draw_seconds, cut)
-        return next(each for each in self.savings if (each.strategy, each.draw_seconds, each.cut) == wanted)
+        wanted = (strategy, draw_seconds, cut, strict)
+        return next(
+            each for each in self.savings if (each.strategy, each.draw_seconds, each.cut, each.strict) == wanted
+        )
 
     def best_cut(self, strategy: Strategy, draw_seconds: float) -> Saving:
         """Return the fixed cut that saved most; it is known only in hindsight."""
@@ -149,7 +156,8 @@ def report(rounds: Sequence[Round]) -> SimulationReport:
     if any(each.images != first.images for each in others):
         raise ValueError("every strategy must review the same images with the same seeds")
     sample = _Sample(len(first.images), len(first.images[0]))
-    learned = [each for each in first.displays if each.cut is None]
+    learned = [each for each in first.displays if each.cut is None and not each.strict]
+    people = [learned[0], *[each for each in first.displays if each.strict][:1]]
     gains = {}
     if Strategy.RANDOM in runs and Strategy.ACTIVE in runs:
         for display in learned:
@@ -162,7 +170,7 @@ def report(rounds: Sequence[Round]) -> SimulationReport:
         drawing_seconds={each.costs.draw: sample.mean(first.drawing(each)).value for each in learned},
         savings=tuple(_saving(each, display, sample) for each in runs.values() for display in each.displays),
         gains=gains,
-        qualities=tuple(each.quality(learned[0]) for each in runs.values()),
+        qualities=tuple(each.quality(display) for each in runs.values() for display in people),
         stages=tuple(stage for each in runs.values() for stage in each.stages(learned)),
     )
 
@@ -242,7 +250,7 @@ class _Runs:
         ours = [pair for each in self.rounds for pair in zip(each.reviews[display], each.truth, strict=True)]
         drawn = [pair for each in self.rounds for pair in zip(each.drawn, each.truth, strict=True)]
         labels = [label_quality((review.boxes, truth) for review, truth in pairs) for pairs in (ours, drawn)]
-        return Quality(self.rounds[0].strategy, *labels)
+        return Quality(self.rounds[0].strategy, display.strict, *labels)
 
     def stages(self, displays: Sequence[Display]) -> Iterator[Stage]:
         reviewed = 0
@@ -258,6 +266,7 @@ def _saving(runs: _Runs, display: Display, sample: _Sample) -> Saving:
         strategy=runs.rounds[0].strategy,
         cut=display.cut,
         draw_seconds=display.costs.draw,
+        strict=display.strict,
         share=_estimate(1 - float(spent.sum() / drawing.sum()), 1 - sample.totals(spent) / sample.totals(drawing)),
         seconds=sample.mean(spent).value,
         actions=sample.mean(runs.actions(display)).value,

@@ -66,7 +66,9 @@ class SimulationSettings:
     @property
     def displays(self) -> tuple[Display, ...]:
         """Every way to show boxes, for either person; the first is what the model learns from."""
-        return tuple(Display(costs, cut) for costs in (self.costs, slow(self.costs)) for cut in (None, *FIXED_CUTS))
+        both = (self.costs, slow(self.costs))
+        lenient = tuple(Display(costs, cut) for costs in both for cut in (None, *FIXED_CUTS))
+        return lenient + tuple(Display(costs, strict=True) for costs in both)
 
 
 Precision = tuple[float | None, float | None]
@@ -195,7 +197,7 @@ class _Run:
         self._gains: list[RoundGains] = []
         names = tuple(label.name for label in simulation.project.labels)
         self._views = [
-            View(display, Annotator(names, display.costs, self._settings.human, seed), self._uid)
+            View(display, Annotator(names, display.costs, display.person(self._settings.human), seed), self._uid)
             for display in self._settings.displays
         ]
         self.remaining = set(range(len(simulation.project.pool)))

@@ -15,6 +15,7 @@ from backend.domain.review import CARDS
 from backend.domain.training_data import Part
 from backend.errors import ImageError
 from backend.services.simulate import Simulation, SimulationSettings
+from backend.simulation_output import table
 from tests.simulated import Learner, always, make_tools, make_true_project, never
 from tests.synthetic import SyntheticDetector
 
@@ -178,3 +179,16 @@ def test_learning_saves_and_fitted_thresholds_come_close_to_the_best_fixed_cut(t
         assert learned.share.value > figures.best_cut(RANDOM, draw).share.value - 0.02
     assert figures.saving(RANDOM, 25.5).share.value > figures.saving(RANDOM, 7.0).share.value
     assert all(each.counts for each in figures.qualities)
+
+
+def test_a_strict_person_gets_tighter_labels_for_more_seconds(tmp_path: Path) -> None:
+    loose = replace(GOOD, spread=0.06)
+    tools = make_tools(Learner(PROJECT, loose, loose), tmp_path)
+    figures = report(rounds_of(Simulation(PROJECT, tools, SimulationSettings()), ZERO_SHOT))
+    lenient, strict = figures.qualities
+    assert (lenient.strict, strict.strict) == (False, True)
+    assert (strict.labels.mean_iou or 0) > (lenient.labels.mean_iou or 0) + 0.01
+    for draw in (7.0, 25.5):
+        saved = figures.saving(ZERO_SHOT, draw, strict=True).share.value
+        assert 0 < saved < figures.saving(ZERO_SHOT, draw).share.value
+    assert sum("adjusted below 0.9" in line for line in table(figures)) == 2
