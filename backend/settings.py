@@ -8,6 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from backend.domain.review import FIRST_THRESHOLD
 from backend.errors import UsageError
 
 PREFIX = "GLIP_LABEL_"
@@ -48,7 +49,7 @@ class Settings:
     basic_auth: tuple[str, str] | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
     image_hosts: frozenset[str] = frozenset()
-    score_threshold: float = 0.3
+    score_threshold: float = FIRST_THRESHOLD
     predict_seconds: float = 85.0
     sync_minutes: float = 10.0
     train_after: int = 25
@@ -78,7 +79,7 @@ class Settings:
             basic_auth=_basic_auth(values),
             webhook_secret=_header_value(values, "WEBHOOK_SECRET"),
             image_hosts=frozenset(host.strip().lower() for host in values.get("IMAGE_HOSTS", "").split(",")) - {""},
-            score_threshold=_number(values, "SCORE_THRESHOLD", 0.3, 1.0),
+            score_threshold=_number(values, "SCORE_THRESHOLD", FIRST_THRESHOLD, 1.0),
             sync_minutes=_number(values, "SYNC_MINUTES", 10.0, 10080.0),
             train_after=_whole_number(values, "TRAIN_AFTER", 25, 10**9),
             train_hours=_number(values, "TRAIN_HOURS", 0.0, 8760.0),

@@ -18,7 +18,7 @@ TABLE = {
     "backend.ports": "backend.domain backend.ports",
     "backend.services": f"{CORE} backend.services backend.analysis",
     "backend.analysis": "backend.domain backend.errors backend.analysis numpy scipy sklearn",
-    "backend.settings": "backend.errors platformdirs",
+    "backend.settings": "backend.domain backend.errors platformdirs",
     "backend.db": f"{CORE} backend.db sqlalchemy alembic",
     "backend.detector": f"{CORE} backend.model_folders glip_model torch numpy",
     "backend.trainer": f"{CORE} glip_model torch numpy",

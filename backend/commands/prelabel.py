@@ -70,7 +70,7 @@ class Options:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    help="Lowest score of a box; GLIP_LABEL_SCORE_THRESHOLD or 0.3 by default.",
+    help="Lowest score of a box; GLIP_LABEL_SCORE_THRESHOLD or 0.45 by default.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(1, 256), default=4, show_default=True, help="Pictures at a time, for a GPU."

@@ -12,7 +12,14 @@ from random import Random
 from backend.domain.calibration import Calibration
 from backend.domain.edges import EdgeCorrection
 from backend.domain.records import Picture, Proposal, Region
-from backend.domain.review import EXPLORED_PROPOSALS, EXPLORED_SHARE, FLOOR, ShowThresholds, is_explored
+from backend.domain.review import (
+    ASKED_SHARE,
+    EXPLORED_PROPOSALS,
+    EXPLORED_SHARE,
+    FLOOR,
+    ShowThresholds,
+    is_explored,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class Reading:
     Attributes:
         fit: None before anything was fitted: scores are shown as they are.
         threshold: lowest score of a shown box, on the scale that people see; where a fit says which boxes are shown,
-            it counts only if it is ``theirs``.
+            it counts only if it is ``theirs``. With ``most`` boxes at most, `ASKED_SHARE` of it.
         theirs: a person chose the threshold. Then nothing below it is ever shown, not even to explore.
         most: how many boxes to show before anything was fitted, the best ones and nothing to explore, fewer where the
             model doubts them itself; later as many as were judged. None for all of them.
@@ -138,5 +145,6 @@ class Reading:
 
     def _shows(self, proposal: Proposal) -> bool:
         if self.fit is None or self.theirs:
-            return self._seen(proposal) >= self.threshold
+            share = 1.0 if self.theirs or self.most is None else ASKED_SHARE
+            return self._seen(proposal) >= self.threshold * share
         return self.fit.thresholds.shows(proposal)

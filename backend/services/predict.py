@@ -15,6 +15,7 @@ from time import monotonic
 
 from backend.domain.fits import FIRST_LOOK, Reading
 from backend.domain.records import Look, Picture, Prediction, Proposal, Query
+from backend.domain.review import ASKED_SHARE, FIRST_THRESHOLD
 from backend.errors import BusyError, GlipLabelError, ModelError
 from backend.ports import Detector, Images, UnitOfWork
 from backend.services.ordering import order_of
@@ -41,7 +42,7 @@ class Ask:
 class PredictLimits:
     """``score_threshold`` where the project sets none; ``seconds`` for one request; sizes of batch and fetch pool."""
 
-    score_threshold: float = 0.3
+    score_threshold: float = FIRST_THRESHOLD
     seconds: float = 85.0
     batch_size: int = 4
     fetchers: int = 4
@@ -122,7 +123,8 @@ class Predict:
         def work(ask: Ask) -> _Work:
             reading = readings[ask.project]
             if ask.look.prompted:  # scores of other words are other scores
-                reading = replace(reading, fit=None, theirs=True)
+                share = 1.0 if reading.theirs else ASKED_SHARE
+                reading = Reading(None, reading.threshold * share, theirs=True)
             if len(asks) == 1 and not reading.theirs:  # a person waits for it, and is the first to judge this model
                 reading = replace(reading, most=FIRST_LOOK)
             key = _query_key(ask, reading)

@@ -100,6 +100,17 @@ def test_of_a_model_that_nobody_judged_the_best_boxes_are_shown_and_nothing_to_e
     assert len(hidden) == 100 - shown
 
 
+@pytest.mark.parametrize(
+    ("most", "theirs", "shown"), [(10, False, [0.5, 0.31]), (None, False, [0.5]), (10, True, [0.5])]
+)
+def test_who_opens_one_image_sees_boxes_from_two_thirds_of_the_threshold_on(
+    most: int | None, theirs: bool, shown: list[float]
+) -> None:
+    proposals = [found("dog", score) for score in (0.5, 0.31, 0.29)]
+    regions, _ = Reading(None, 0.45, theirs, most).read(proposals, picture(), "p")
+    assert [region.proposal.score for region in regions] == shown
+
+
 @pytest.mark.parametrize(("judged", "shown"), [(4, 10), (40, 40), (200, 100)])
 def test_the_more_was_judged_the_more_boxes_are_shown(judged: int, shown: int) -> None:
     proposals = [found("dog", 0.4 + index / 1000) for index in range(100)]

@@ -134,6 +134,16 @@ def test_who_asks_for_something_by_words_gets_all_of_it() -> None:
     assert len(predicted(outcome).regions) == 40
 
 
+def test_what_a_batch_hides_is_shown_to_who_asks_for_it_by_words() -> None:
+    def unsure(picture: Picture, query: Query) -> list[Proposal]:
+        return [Proposal(Box(1, 1, 5, 9), "cat", 0.35, "cat")]
+
+    batch = [make_ask(1), make_ask(2)]
+    ask = replace(batch[0], look=replace(batch[0].look, prompted=True))
+    outcomes = (predicted(each) for asks in (batch, [ask]) for each in make_predict(FakeDetector(unsure))(asks))
+    assert [len(outcome.regions) for outcome in outcomes] == [0, 0, 1]
+
+
 def test_what_was_retrieved_in_a_batch_is_not_asked_for_again_by_who_opens_it() -> None:
     detector = FakeDetector(crowd)
     predict = make_predict(detector)
