@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from backend.bootstrap import open_database
 from backend.cli import run
 from backend.commands.evaluate import found_results, table
+from backend.domain.facts import ProjectState
 from backend.domain.geometry import Box
 from backend.domain.records import Picture, Proposal, Query
 from backend.errors import ImageError
+from backend.settings import Settings
 from glip_model.evaluation import evaluate_detections
 from integrations.coco import Category, CocoDataset, LabelledBox, LabelledImage, dataset_to_coco
+from tests.facts import UID
 from tests.fakes import FakeDetector
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
 
@@ -78,6 +82,23 @@ def test_a_model_is_measured_and_named(folder: Path, capsys: pytest.CaptureFixtu
     assert 0 <= figures["ap"] <= 1
     assert evaluate(folder, "--model", str(folder / "tiny")) == 0
     assert capsys.readouterr().out.startswith("class")
+
+
+def test_what_is_in_production_for_a_project_is_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_model().save_pretrained(folder / "tiny")
+    tiny_processor().save_pretrained(folder / "tiny")
+    monkeypatch.setenv("GLIP_LABEL_MODEL", str(folder / "tiny"))
+    with open_database(Settings.from_env())() as unit:
+        unit.projects.put(ProjectState(UID, 7, "cats"))
+        unit.commit()
+    assert evaluate(folder, "--project", "cats", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["model"].startswith("tiny-")
+    assert evaluate(folder, "--project", "dogs") == 2
+    assert "no project 'dogs' is known" in capsys.readouterr().err
+    assert evaluate(folder, "--project", "cats", "--model", "glip-nano") == 2
+    assert "--model and --project name two models" in capsys.readouterr().err
 
 
 def test_a_missing_image_is_refused_before_any_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

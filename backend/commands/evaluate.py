@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backend.domain.learning import PRODUCTION
 from backend.domain.records import Label
 from backend.errors import ImageError, UsageError
 from backend.ports import Detector
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
 @click.option(
     "--annotations", type=click.Path(path_type=Path), required=True, help="COCO JSON file with the true boxes."
 )
-@click.option("--model", help="Name of a model or its folder; GLIP_LABEL_MODEL or glip-nano by default.")
+@click.option(
+    "--model", help="Name of a model, its folder, or PROJECT@VERSION; GLIP_LABEL_MODEL or glip-nano by default."
+)
+@click.option("--project", help="Measure what is in production for this Label Studio project, by its name or id.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(images: Path, annotations: Path, model: str | None, as_json: bool) -> None:
+def command(images: Path, annotations: Path, model: str | None, project: str | None, as_json: bool) -> None:
     """Measure a model on a COCO data set: it is asked for every category in every image.
 
     AP is COCO's: the mean over overlaps from 0.50 to 0.95; AP50 is at an overlap of 0.50.
@@ -37,6 +41,8 @@ def command(images: Path, annotations: Path, model: str | None, as_json: bool) -
     Example:
       glip-label evaluate --images photos/ --annotations photos/test.json --model glip-t
     """
+    if model is not None and project is not None:
+        raise UsageError("--model and --project name two models: give one of them")
     from integrations.coco import read_coco
 
     dataset = read_coco(annotations)
@@ -46,7 +52,8 @@ def command(images: Path, annotations: Path, model: str | None, as_json: bool) -
     from backend.chosen_model import open_detector
     from glip_model.evaluation import evaluate_detections
 
-    detector, _ = open_detector(model, as_published=True)
+    version = model if project is None else f"{project}@{PRODUCTION}"
+    detector, _ = open_detector(version, as_published=True)
     results = found_results(dataset, images, detector)
     try:
         scores = evaluate_detections(annotations, results)

@@ -53,7 +53,9 @@ class Options:
 @click.option(
     "--prompts", type=click.Path(path_type=Path), help="File with a line label=prompt|prompt for some of --labels."
 )
-@click.option("--model", help="Name of a model or its folder; GLIP_LABEL_MODEL or glip-nano by default.")
+@click.option(
+    "--model", help="Name of a model, its folder, or PROJECT@VERSION; GLIP_LABEL_MODEL or glip-nano by default."
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write.")
 @click.option(
     "--format", type=click.Choice(["coco", "label-studio"]), default="coco", show_default=True, help="What --out holds."

@@ -39,7 +39,9 @@ STRATEGIES = ("zero-shot", "random", "active")  # not imported, so that --help s
     required=True,
     help="COCO JSON file that models are measured on, no more.",
 )
-@click.option("--model", help="Name of a model or its folder; GLIP_LABEL_MODEL or glip-nano by default.")
+@click.option(
+    "--model", help="Name of a model, its folder, or PROJECT@VERSION; GLIP_LABEL_MODEL or glip-nano by default."
+)
 @click.option(
     "--strategy",
     "strategies",
