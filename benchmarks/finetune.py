@@ -46,7 +46,8 @@ def example_of(sample: Sample, label: Mapping[str, int]) -> TrainingExample:
 
 
 def settings_for(examples: Sequence[TrainingExample], real: RealSet, args: argparse.Namespace) -> FinetuneSettings:
-    """What the tool would choose for these examples, but for the mode and what was given on the command line.
+    """What the tool would choose for these examples, but for the mode, turns and mirroring that suit the set, and what
+    was given on the command line.
 
     Time ends no run unless it was given: a busy machine would cut it short.
     """
