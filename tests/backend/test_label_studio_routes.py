@@ -168,11 +168,11 @@ def test_asking_twice_gives_the_same_ids_and_looks_once() -> None:
 
 def test_the_task_score_is_the_mean_and_zero_where_nothing_was_found() -> None:
     def finds(picture: Picture, query: Query) -> list[Proposal]:
-        scores = [] if "empty" in picture.source else [0.8, 0.4]
+        scores = [] if "empty" in picture.source else [0.8, 0.5]
         return [Proposal(Box(1, 1, 9, 9), "cat", score, "cat") for score in scores]
 
     found, empty = results_of(make_body("/data/a.png", "/data/empty.png"), make_backend(FakeDetector(finds)))
-    assert found["score"] == pytest.approx(0.6)
+    assert found["score"] == pytest.approx(0.65)
     assert (empty["result"], empty["score"]) == ([], 0.0)
 
 
