@@ -157,7 +157,7 @@ def report(rounds: Sequence[Round]) -> SimulationReport:
         raise ValueError("every strategy must review the same images with the same seeds")
     sample = _Sample(len(first.images), len(first.images[0]))
     learned = [each for each in first.displays if each.cut is None and not each.strict]
-    people = [learned[0], *[each for each in first.displays if each.strict][:1]]
+    people = [each for each in first.displays if each.cut is None and each.costs == learned[0].costs]
     gains = {}
     if Strategy.RANDOM in runs and Strategy.ACTIVE in runs:
         for display in learned:

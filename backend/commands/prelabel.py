@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backend.domain.records import Query, Sentence, Span
+from backend.domain.review import FIRST_THRESHOLD
 from backend.errors import UsageError
 from backend.ports import Detector
 from backend.services.prelabel import Found, PrelabelSettings, Skipped, prelabel
@@ -72,7 +73,7 @@ class Options:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    help="Lowest score of a box; GLIP_LABEL_SCORE_THRESHOLD or 0.45 by default.",
+    help=f"Lowest score of a box; GLIP_LABEL_SCORE_THRESHOLD or {FIRST_THRESHOLD} by default.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(1, 256), default=4, show_default=True, help="Pictures at a time, for a GPU."

@@ -84,7 +84,7 @@ class Reading:
     Attributes:
         fit: None before anything was fitted: scores are shown as they are.
         threshold: lowest score of a shown box, on the scale that people see; where a fit says which boxes are shown,
-            it counts only if it is ``theirs``. With ``most`` boxes at most, `ASKED_SHARE` of it.
+            it counts only if it is ``theirs``. With ``most`` boxes at most, ``asked_threshold`` is in its place.
         theirs: a person chose the threshold. Then nothing below it is ever shown, not even to explore.
         most: how many boxes to show before anything was fitted, the best ones and nothing to explore, fewer where the
             model doubts them itself; later as many as were judged. None for all of them.
@@ -94,6 +94,11 @@ class Reading:
     threshold: float
     theirs: bool
     most: int | None = None
+
+    @property
+    def asked_threshold(self) -> float:
+        """Lowest score of a box where a person waits for a few of them, or asks for something."""
+        return self.threshold if self.theirs else self.threshold * ASKED_SHARE
 
     @property
     def floor(self) -> float:
@@ -145,6 +150,5 @@ class Reading:
 
     def _shows(self, proposal: Proposal) -> bool:
         if self.fit is None or self.theirs:
-            share = 1.0 if self.theirs or self.most is None else ASKED_SHARE
-            return self._seen(proposal) >= self.threshold * share
+            return self._seen(proposal) >= (self.threshold if self.most is None else self.asked_threshold)
         return self.fit.thresholds.shows(proposal)

@@ -15,7 +15,7 @@ from time import monotonic
 
 from backend.domain.fits import FIRST_LOOK, Reading
 from backend.domain.records import Look, Picture, Prediction, Proposal, Query
-from backend.domain.review import ASKED_SHARE, FIRST_THRESHOLD
+from backend.domain.review import FIRST_THRESHOLD
 from backend.errors import BusyError, GlipLabelError, ModelError
 from backend.ports import Detector, Images, UnitOfWork
 from backend.services.ordering import order_of
@@ -123,8 +123,7 @@ class Predict:
         def work(ask: Ask) -> _Work:
             reading = readings[ask.project]
             if ask.look.prompted:  # scores of other words are other scores
-                share = 1.0 if reading.theirs else ASKED_SHARE
-                reading = Reading(None, reading.threshold * share, theirs=True)
+                reading = Reading(None, reading.asked_threshold, theirs=True)
             if len(asks) == 1 and not reading.theirs:  # a person waits for it, and is the first to judge this model
                 reading = replace(reading, most=FIRST_LOOK)
             key = _query_key(ask, reading)

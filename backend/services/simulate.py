@@ -232,12 +232,12 @@ class _Run:
 
     def _next_batch(self) -> list[int]:
         predicted: Mapping[int, tuple[Proposal, ...]] = {}
-        if self._strategy is Strategy.ACTIVE:
+        leading, size = self._views[0], self._settings.batch
+        fit = leading.reading.fit
+        if self._strategy is Strategy.ACTIVE and fit is not None and fit.ordering:  # else nothing is chosen by them
             self._production.proposals([self._simulation.project.pool[task] for task in self.remaining])
             predicted = self._production.known(self._simulation.project.pool)
-        leading = self._views[0]
-        size = self._settings.batch
-        chosen = choose(self._uid, self.remaining, predicted, leading.reading.fit, leading.judgements, size)
+        chosen = choose(self._uid, self.remaining, predicted, fit, leading.judgements, size)
         self.remaining -= chosen.keys()
         return list(chosen)
 

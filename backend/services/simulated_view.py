@@ -8,12 +8,11 @@ from backend.analysis.simulated_annotator import Annotator, Review
 from backend.analysis.simulated_project import Display
 from backend.domain.fits import FIRST_LOOK, Fit, Reading
 from backend.domain.records import Picture, Proposal, Region
-from backend.domain.review import Judgement
+from backend.domain.review import FIRST_THRESHOLD, Judgement
 from backend.domain.training_data import LabelledBox, ReviewedImage
 from backend.domain.verdicts import VerdictKind
 from backend.services.fitting import fit_judgements, is_due, rehearse
 from backend.services.gathering import is_there
-from backend.services.predict import PredictLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class View:
         self.judgements: list[Judgement] = []
         self._rehearsed: list[Judgement] = []
         self._found: list[Sequence[Proposal]] = []  # by the present model, in images that were reviewed
-        cut = PredictLimits().score_threshold if display.cut is None else display.cut
+        cut = FIRST_THRESHOLD if display.cut is None else display.cut
         chosen = display.cut is not None
         self.reading = Reading(None, cut, theirs=chosen, most=None if chosen else FIRST_LOOK)
 
