@@ -158,13 +158,14 @@ class Ruling:
     """What the gate says: whether the candidate is measurably better, why in one line, and the numbers as JSON.
 
     ``compared`` is False where too few images were held out to look: that was no try, and leaves the next one all its
-    error.
+    error. ``faster`` tells that the candidate measured faster, be it by chance.
     """
 
     promote: bool
     reason: str
     numbers: Mapping[str, Any]
     compared: bool = True
+    faster: bool = False
 
 
 @dataclass(frozen=True, slots=True)

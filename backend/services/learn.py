@@ -100,9 +100,10 @@ class Learn:
         mode = self._parts.trainer.train(data, claim.job.request, start, folder, claim.report)
         with self._parts.unit_of_work() as unit:
             production = production_version(unit, claim.job.project, self._parts.models.base)
-            attempt = _attempt(unit, claim.job.project, self._parent(production))
+            tries = _tries(unit, claim.job.project, self._parent(production))
         candidate = self._parts.models.open_folder(folder)
-        contest = self._contest(claim, data, (self._parts.models.open(production), candidate), attempt)
+        detectors = (self._parts.models.open(production), candidate)
+        contest = self._contest(claim, data, detectors, 1 + sum(map(_compared, tries)))
         ruling = self._parts.judge(contest)
         about = {
             "parent": self._parent(production),
@@ -134,8 +135,9 @@ class Learn:
         gathered = self._parts.gathering(project, claim.job.request, claim.report)
         with self._parts.unit_of_work() as unit:
             production = production_version(unit, claim.job.project, self._parts.models.base)
-            whole = production is not None and production.mode is Mode.FULL and not claim.job.request.from_base
-            data = replace(gathered.data, start=production.name if production is not None and whole else None)
+            tries = _tries(unit, claim.job.project, self._parent(production))
+            start = None if claim.job.request.from_base else _learned_most(production, tries)
+            data = replace(gathered.data, start=None if start is None else start.name)
             _held(unit.jobs.freeze(claim.job, data), claim.job)
             unit.commit()
         return data, gathered.left_out
@@ -232,13 +234,25 @@ class Learn:
         return self._parts.models.base if production is None else production.name
 
 
-def _attempt(unit: UnitOfWork, project: str, parent: str) -> int:
-    """Which try it is to beat what is in production, since it got there."""
+def _tries(unit: UnitOfWork, project: str, parent: str) -> list[ModelVersion]:
+    """What was held against the version in production since it got there, oldest first."""
     moves = unit.versions.moves(project, PRODUCTION)
-    return 1 + sum(
-        version.parent == parent and (not moves or version.created_at > moves[-1].moved_at) and _compared(version)
+    return [
+        version
         for version in unit.versions.all(project)
-    )
+        if version.parent == parent and (not moves or version.created_at > moves[-1].moved_at)
+    ]
+
+
+def _learned_most(production: ModelVersion | None, tries: Sequence[ModelVersion]) -> ModelVersion | None:
+    """The whole model that learning goes on from; None for the base.
+
+    It is the newest that measured faster than production. The gate refused it where so few images prove nothing; what
+    it learned is kept all the same, or every training would have to make up for it before it gets further.
+    """
+    faster = [each for each in tries if each.metrics.get("gate", {}).get("faster", False)]
+    whole = [each for each in (production, *faster) if each is not None and each.mode is Mode.FULL]
+    return whole[-1] if whole else None
 
 
 def _compared(version: ModelVersion) -> bool:

@@ -192,7 +192,7 @@ class _Run:
         self._attempts = 0
         self._learnt = [0]
         self._uid = f"simulated.{seed}"
-        self._production = simulation.base
+        self._production = self._furthest = simulation.base
         self._reviewed: list[tuple[TrueImage, ReviewedImage]] = []
         self._gains: list[RoundGains] = []
         names = tuple(label.name for label in simulation.project.labels)
@@ -250,13 +250,15 @@ class _Run:
             return None, 0.0
         learnt.append(count)
         labels = tuple((label.name, label.asked) for label in self._simulation.project.labels)
-        start = self._production.start
+        start = self._furthest.start
         # Named by its folder, which is named by what it learned: the same in every run of this project.
         name = None if start is None else start.name
         data = FrozenData(labels, tuple(reviewed for _, reviewed in self._reviewed), start=name)
         candidate, seconds = self._simulation.trained(data, start, self._seed)
         ruling = self._simulation.tools.judge(self._contest(candidate))
         self._attempts += ruling.compared
+        if ruling.promote or (ruling.faster and candidate.start is not None):
+            self._furthest = candidate  # real projects go on from it as well, whether it was refused or not
         if ruling.promote:
             self._production, self._attempts, self._gains = candidate, 0, []
             held_out = self._held_out()

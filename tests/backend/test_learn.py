@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class House:
         self.candidate = FakeDetector(version="candidate")
         self.production = FakeDetector(nothing, version=BASE)
         self.folders = VersionFolders(home)
-        self._ruling = ruling
+        self.ruling = ruling
         projects = FakeReviewedProjects(images)
         models = FakeModels(self.production, candidate=self.candidate, glip_nano_0001=FakeDetector())
         parts = LearnParts(
@@ -80,11 +81,12 @@ class House:
             judge=self._judge,
             announce=announce,
         )
-        self.learn = Learn(parts, lambda: at(100))
+        ticks = count(100)
+        self.learn = Learn(parts, lambda: at(next(ticks)))
 
     def _judge(self, contest: Contest) -> Ruling:
         self.contests.append(contest)
-        return self._ruling
+        return self.ruling
 
     def claim(self, **request: Any) -> Claim:
         self.training.request(UID, TrainingRequest("command", **request))
@@ -122,7 +124,7 @@ def test_a_better_candidate_becomes_a_version_in_production_with_its_numbers(tmp
     assert (version.parent, version.base, version.mode) == (BASE, BASE, Mode.PROMPT)
     assert version.fingerprint == job.fingerprint
     assert version.metrics["images"] == {"train": 2, "tune": 1, "gate": 1}
-    ruling = {"promote": True, "reason": BETTER.reason, "numbers": BETTER.numbers, "compared": True}
+    ruling = {"promote": True, "reason": BETTER.reason, "numbers": BETTER.numbers, "compared": True, "faster": False}
     assert version.metrics["gate"] == ruling
     assert (move.actor, move.reason, move.numbers) == ("gate", BETTER.reason, BETTER.numbers)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.domain.learning import PRODUCTION, AliasMove, JobState, Mode, MoveKind
+from backend.domain.learning import PRODUCTION, AliasMove, JobState, Mode, MoveKind, Ruling
 from backend.errors import StorageError
 from tests.backend.test_learn import House
 from tests.facts import UID, at
@@ -20,6 +20,29 @@ def test_training_goes_on_from_the_whole_model_in_production(tmp_path: Path) -> 
     assert json.loads((tmp_path / "versions" / UID / "glip-nano-0002" / "version.json").read_text())["start"] == (
         "glip-nano-0001"
     )
+
+
+def test_what_the_gate_refused_learns_on_where_it_measured_faster(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run(mode=Mode.FULL)
+    for faster in (True, False):
+        house.ruling = Ruling(False, "not clearly faster", {}, faster=faster)
+        house.run(mode=Mode.FULL)
+    house.run(mode=Mode.FULL)
+    assert [data.start for data in house.trainer.learned] == [None, *["glip-nano-0001"], *["glip-nano-0002"] * 2]
+    assert [contest.attempt for contest in house.contests] == [1, 1, 2, 3]
+
+
+def test_after_a_rollback_learning_goes_on_from_what_is_in_production(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run(mode=Mode.FULL)
+    house.ruling = Ruling(False, "not clearly faster", {}, faster=True)
+    house.run(mode=Mode.FULL)
+    with house.database() as unit:
+        unit.versions.move(AliasMove(UID, PRODUCTION, None, MoveKind.ROLLBACK, at(5000), "command", "", {}))
+        unit.commit()
+    house.run(mode=Mode.FULL)
+    assert house.trainer.learned[-1].start is None
 
 
 def test_adapters_in_production_are_not_trained_further(tmp_path: Path) -> None:

@@ -94,17 +94,19 @@ def test_a_candidate_proposes_only_after_the_gate_let_it_pass(tmp_path: Path) ->
     assert all(then[image] == proposals for image, proposals in first.items())
 
 
-def test_a_whole_model_in_production_learns_on_and_what_was_refused_does_not(tmp_path: Path) -> None:
+def test_the_whole_model_that_was_last_seen_to_be_faster_learns_on(tmp_path: Path) -> None:
     learner = Learner(PROJECT, POOR, GOOD)
-    rulings = iter([always, never, never])
-    tools = make_tools(learner, tmp_path, judge=lambda contest: next(rulings)(contest))
-    rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=5, mode=Mode.FULL)), RANDOM)
-    first, second, third = learner.starts
+    refused = Ruling(False, "not clearly faster", {})
+    rulings = iter([Ruling(True, "faster", {}), replace(refused, faster=True), refused, refused])
+    tools = make_tools(learner, tmp_path, judge=lambda contest: next(rulings))
+    rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=3, mode=Mode.FULL)), RANDOM)
+    first, second, third, fourth = learner.starts
     assert first is None
-    assert second == third
     assert second is not None
     assert second.parent == tmp_path
-    assert [data.start for data in learner.trained] == [None, second.name, second.name]
+    assert third == fourth
+    assert third not in (None, second)
+    assert [data.start for data in learner.trained] == [start and start.name for start in learner.starts]
 
 
 def test_nothing_learns_where_only_zero_shot_is_wanted_or_after_the_last_round(tmp_path: Path) -> None:
