@@ -66,8 +66,13 @@ def build_detector(settings: Settings) -> GlipModelDetector:
         ModelError: there is no such model.
     """
     folder = find_model(settings.model, settings.models_folder)
-    overlapping = settings.overlapping_labels
-    return GlipModelDetector(folder, _version_cache(settings), settings.device, overlapping_labels=overlapping)
+    return GlipModelDetector(
+        folder,
+        _version_cache(settings),
+        settings.device,
+        overlapping_labels=settings.overlapping_labels,
+        box_voting=settings.box_voting,
+    )
 
 
 def base_version(settings: Settings) -> str:

@@ -34,6 +34,8 @@ class Settings:
         train_after: how many new annotations make training due; 0 for never.
         train_hours: how often training is due where anything is new; 0 for never.
         overlapping_labels: an object may have several labels, and be proposed with each of them.
+        box_voting: boxes lie where all that agree with them lie in the mean, other than the official network's; nothing
+            in the environment changes it.
         correct_edges: learn how people always move the edges of boxes, and move them so before they are shown.
         predict_seconds: a batch stops after this long and answers what it has (Label Studio hangs up after 100).
     """
@@ -56,6 +58,7 @@ class Settings:
     train_hours: float = 0.0
     correct_edges: bool = False
     overlapping_labels: bool = False
+    box_voting: bool = True
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":

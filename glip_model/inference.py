@@ -72,14 +72,16 @@ class GlipDetector:
         self._adapter: Adapter | None = None
 
     @classmethod
-    def from_folder(cls, path: Path, device: torch.device | None = None) -> "GlipDetector":
+    def from_folder(
+        cls, path: Path, device: torch.device | None = None, settings: PostprocessSettings | None = None
+    ) -> "GlipDetector":
         """Load a model folder; onto the GPU where there is one, if ``device`` is not given.
 
         Raises:
             ModelFolderError: the folder's model cannot be used.
         """
         device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(*load_model_folder(path, device))
+        return cls(*load_model_folder(path, device), settings)
 
     def adapted(self, adapter: Adapter | None) -> "GlipDetector":
         """The same network with an adapter, or without any.
@@ -177,14 +179,7 @@ class GlipDetector:
                 text, head = self._adapter.adapted(text, caption), self._adapter.head
             output = self.model.align(self.model.fuse(seen, text), head=head)
         _refuse_not_finite(output)
-        return self.model.postprocess(
-            output,
-            caption.label_tokens,
-            sizes_hw,
-            self.settings.score_threshold,
-            self.settings.nms_threshold,
-            self.settings.max_detections,
-        )
+        return self.model.detections(output, caption.label_tokens, sizes_hw, self.settings)
 
     def _encoded(self, caption: Caption) -> TextStates:
         states = self._text_states.pop(caption.input_ids, None)

@@ -302,6 +302,17 @@ class GlipForDetection(GlipPreTrainedModel):
             nms_threshold: boxes of one label that overlap more are suppressed.
             max_detections: most boxes per image.
         """
+        settings = PostprocessSettings(score_threshold, nms_threshold, max_detections)
+        return GlipForDetection.detections(output, label_tokens, image_sizes_hw, settings)
+
+    @staticmethod
+    def detections(
+        output: GlipOutput,
+        label_tokens: Sequence[Sequence[int]],
+        image_sizes_hw: Sequence[tuple[int, int]],
+        settings: PostprocessSettings,
+    ) -> list[Detections]:
+        """As :meth:`postprocess`, with all that can be set."""
         sizes = cast(LevelSizes, output.level_sizes)
         logits = cast(Tensor, output.token_logits)
         return detect_boxes(
@@ -310,5 +321,5 @@ class GlipForDetection(GlipPreTrainedModel):
             cast(Tensor, output.centerness),
             anchors=grid_anchors(sizes, logits.device),
             image_sizes_hw=image_sizes_hw,
-            settings=PostprocessSettings(score_threshold, nms_threshold, max_detections),
+            settings=settings,
         )

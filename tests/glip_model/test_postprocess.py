@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from glip_model.anchors import grid_anchors
-from glip_model.postprocess import Detections, PostprocessSettings, detect_boxes, label_scores
+from glip_model.postprocess import Detections, PostprocessSettings, detect_boxes, label_scores, voted_boxes
 from tests.golden.cases import FOLDER, read_case
 
 SIZES = [(32, 40), (16, 20), (8, 10), (4, 5), (2, 3)]
@@ -128,3 +128,29 @@ def test_nothing_above_the_threshold_gives_no_detections() -> None:
     found = find(torch.zeros(CELLS, 2))
     assert found.boxes_xyxy.shape == (0, 4)
     assert found.scores.shape == found.labels.shape == (0,)
+
+
+def test_a_box_lies_where_those_that_agree_with_it_lie_in_the_mean() -> None:
+    boxes = torch.tensor([[0.0, 0, 99, 99], [8, 0, 107, 99], [40, 0, 139, 99], [0, 8, 99, 107]])
+    scores, labels = torch.tensor([0.8, 0.4, 0.8, 0.8]), torch.tensor([0, 0, 0, 1])
+    settings = PostprocessSettings(voting_power=2.0)
+    voted = voted_boxes(boxes, scores, labels, torch.tensor([0, 2, 3]), settings)
+    # A quarter of the best one's vote; what overlaps less, or has another label, has none.
+    torch.testing.assert_close(voted[0], (boxes[0] + boxes[1] / 4) / 1.25)
+    torch.testing.assert_close(voted[1:], boxes[2:])
+
+
+def test_low_scores_to_a_high_power_still_vote() -> None:
+    boxes, scores = torch.tensor([[0.0, 0, 99, 99], [2, 0, 101, 99]]), torch.full((2,), 1e-6)
+    voted = voted_boxes(
+        boxes, scores, torch.zeros(2, dtype=torch.int64), torch.tensor([0]), PostprocessSettings(voting_power=8.0)
+    )
+    torch.testing.assert_close(voted, boxes.mean(dim=0, keepdim=True))
+
+
+def test_voting_moves_boxes_and_leaves_their_number_scores_and_labels() -> None:
+    probabilities = torch.rand(CELLS, 2, generator=torch.Generator().manual_seed(3))
+    official, voted = (find(probabilities, PostprocessSettings(voting_power=power)) for power in (None, 8.0))
+    torch.testing.assert_close(voted.scores, official.scores)
+    assert torch.equal(voted.labels, official.labels)
+    assert not torch.equal(voted.boxes_xyxy, official.boxes_xyxy)
