@@ -171,7 +171,7 @@ def build_learn(settings: Settings) -> tuple[Training, "Learn"]:
         gathering=SelfTraining(Gathering(projects, unit_of_work), projects, reading, models),
         images=kept,
         models=models,
-        trainer=GlipTrainer(detector.folder, kept, settings.device),
+        trainer=GlipTrainer(detector.folder, kept, settings.device, settings.train_minutes),
         files=folders,
         judge=judge,
         announce=lambda project: announce(settings, unit_of_work, project),
@@ -188,7 +188,8 @@ def build_learning(settings: Settings, images: Images) -> tuple[Models, Trainer]
     from backend.trainer import GlipTrainer
 
     detector = build_detector(settings)
-    return GlipModels(detector, VersionFolders(settings.home)), GlipTrainer(detector.folder, images, settings.device)
+    trainer = GlipTrainer(detector.folder, images, settings.device, settings.train_minutes)
+    return GlipModels(detector, VersionFolders(settings.home)), trainer
 
 
 def build_promotion(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Promotion:

@@ -33,6 +33,7 @@ class Settings:
         sync_minutes: how often the worker polls Label Studio for what events did not tell; 0 for never.
         train_after: how many new annotations make training due; 0 for never.
         train_hours: how often training is due where anything is new; 0 for never.
+        train_minutes: how long a training may take at most; 0 for what suits the device.
         overlapping_labels: an object may have several labels, and be proposed with each of them.
         box_voting: boxes lie where all that agree with them lie in the mean, other than the official network's; nothing
             in the environment changes it.
@@ -56,6 +57,7 @@ class Settings:
     sync_minutes: float = 10.0
     train_after: int = 25
     train_hours: float = 0.0
+    train_minutes: float = 0.0
     correct_edges: bool = False
     overlapping_labels: bool = False
     box_voting: bool = True
@@ -86,6 +88,7 @@ class Settings:
             sync_minutes=_number(values, "SYNC_MINUTES", 10.0, 10080.0),
             train_after=_whole_number(values, "TRAIN_AFTER", 25, 10**9),
             train_hours=_number(values, "TRAIN_HOURS", 0.0, 8760.0),
+            train_minutes=_number(values, "TRAIN_MINUTES", 0.0, 1e6),
             correct_edges=_switch(values, "CORRECT_EDGES"),
             overlapping_labels=_switch(values, "OVERLAPPING_LABELS"),
             predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),

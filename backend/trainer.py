@@ -35,11 +35,13 @@ class GlipTrainer:
         base: the model's folder.
         images: gives pictures by their SHA-256.
         device: torch device to train on; None for a GPU where there is one.
+        minutes: of a training that asks for no other time, at most; 0 for what suits the device.
     """
 
-    def __init__(self, base: Path, images: Images, device: str | None = None) -> None:
+    def __init__(self, base: Path, images: Images, device: str | None = None, minutes: float = 0.0) -> None:
         self._base = base
         self._images = images
+        self._minutes = minutes
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def train(
@@ -55,7 +57,7 @@ class GlipTrainer:
         mode = None if request.mode is None else _MODES[request.mode]
         settings = finetuning.default_settings(examples, self._device, mode, further=start is not None)
         base = start if start is not None and settings.mode == "full" else self._base
-        minutes = request.minutes or settings.minutes
+        minutes = request.minutes or self._minutes or settings.minutes
         settings = replace(settings, seed=request.seed, minutes=minutes, frozen=request.frozen)
         try:
             finetuning.finetune(

@@ -101,5 +101,6 @@ def default_settings(
     filled = sum(len(example.boxes_xyxy) > 0 for example in examples)
     if mode is None:
         mode = "prompt" if filled < _FEW else "full"
-    steps = {"prompt": 150, "head": 300, "full": min(1200, 100 + (1 if further else 3) * filled)}[mode]
+    full = 200 + 3 * filled if further else 400 + 12 * filled
+    steps = {"prompt": 150, "head": 300, "full": min(1200, full)}[mode]
     return FinetuneSettings(mode, steps, minutes=20.0 if device.type == "cpu" else None, device=str(device))

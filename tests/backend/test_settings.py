@@ -23,6 +23,7 @@ def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
             "GLIP_LABEL_BASIC_AUTH_USER": "me",
             "GLIP_LABEL_BASIC_AUTH_PASSWORD": "s3cret",
             "GLIP_LABEL_SCORE_THRESHOLD": "0.5",
+            "GLIP_LABEL_TRAIN_MINUTES": "2.5",
             "GLIP_LABEL_CORRECT_EDGES": "1",
             "GLIP_LABEL_OVERLAPPING_LABELS": "1",
             "GLIP_LABEL_MODEL": "",
@@ -33,7 +34,7 @@ def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
     assert settings.label_studio_url == "http://ls:8080"
     assert settings.image_hosts == {"minio:9000", "cdn.example.org"}
     assert settings.basic_auth == ("me", "s3cret")
-    assert settings.score_threshold == 0.5
+    assert (settings.score_threshold, settings.train_minutes) == (0.5, 2.5)
     assert settings.correct_edges
     assert settings.overlapping_labels
 
@@ -55,6 +56,7 @@ def test_secrets_are_not_shown() -> None:
         ("BASIC_AUTH_USER", "me"),
         ("WEBHOOK_SECRET", "two words"),
         ("SYNC_MINUTES", "-1"),
+        ("TRAIN_MINUTES", "long"),
         ("CORRECT_EDGES", "yes"),
         ("WEBHOOK_SECRET", "line\n"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backend.domain.geometry import Box
-from backend.domain.learning import Mode, TrainingRequest
+from backend.domain.learning import Mode, TrainingProgress, TrainingRequest
 from backend.domain.records import Picture
 from backend.domain.training_data import FrozenData, LabelledBox, PseudoImage, ReviewedImage
 from backend.errors import ImageError
@@ -79,6 +79,25 @@ def test_training_looks_at_what_a_model_labelled_too(tmp_path: Path) -> None:
     assert mode is Mode.PROMPT
     assert set(images.fetched) == {REVIEWED.sha256, PSEUDO.sha256}
     assert json.loads((out / "adapter.json").read_text())
+
+
+def test_a_training_ends_after_the_minutes_of_its_request_or_else_of_the_installation(tmp_path: Path) -> None:
+    base = tmp_path / "tiny"
+    tiny_model().save_pretrained(base)
+    tiny_processor().save_pretrained(base)
+    trainer = GlipTrainer(base, FakeImages({REVIEWED.sha256: picture(1)}), "cpu", minutes=1e-5)
+    steps = {}
+
+    for minutes in (None, 1.0):
+        out = tmp_path / f"{minutes}"
+        out.mkdir()
+        told: list[TrainingProgress] = []
+        request = TrainingRequest("command", Mode.HEAD, minutes=minutes)
+        trainer.train(FrozenData(LABELS, (REVIEWED,)), request, None, out, told.append)
+        steps[minutes] = (len(told), told[-1].steps)
+
+    assert steps[None] == (1, 300)
+    assert steps[1.0] == (300, 300)
 
 
 def test_a_whole_model_goes_on_from_where_the_data_say_and_an_adapter_stays_with_the_base(tmp_path: Path) -> None:

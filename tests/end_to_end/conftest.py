@@ -74,6 +74,7 @@ def start_service(
                 DATABASE_URL="",
                 HOST="127.0.0.1",
                 PORT=str(port),
+                TRAIN_MINUTES="0.5",
                 LABEL_STUDIO_URL=label_studio.url,
                 LABEL_STUDIO_TOKEN=label_studio.account.token,
                 BASIC_AUTH_USER=user,
