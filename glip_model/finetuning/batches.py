@@ -27,6 +27,7 @@ class Plan:
         empty: whether each example has no box.
         batch_size: B.
         sides: of the square views; steps take turns.
+        early_sides, early_steps: of the first so many steps.
         views: views of each picture, after which they come again; None makes every view a new one.
         seed: of the run.
     """
@@ -36,6 +37,8 @@ class Plan:
     sides: tuple[int, ...]
     views: int | None
     seed: int
+    early_sides: tuple[int, ...] = ()
+    early_steps: int = 0
 
     @property
     def round_size(self) -> int:
@@ -45,7 +48,8 @@ class Plan:
 
     def step(self, step: int) -> list[View]:
         """The views of a step."""
-        side = self.sides[step % len(self.sides)]
+        sides = self.early_sides if step < self.early_steps else self.sides
+        side = sides[step % len(sides)]
         first = step * self.batch_size
         views = []
         for place in range(first, first + self.batch_size):

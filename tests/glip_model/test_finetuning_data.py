@@ -41,6 +41,12 @@ def plan(empty: tuple[bool, ...], views: int | None = None) -> Plan:
     return Plan(empty, batch_size=3, sides=(160, 192), views=views, seed=1)
 
 
+def test_views_grow_where_nothing_is_kept_of_them() -> None:
+    growing = replace(plan((False,) * 4), early_sides=(64, 96), early_steps=3)
+    assert [growing.step(step)[0].side for step in range(6)] == [64, 96, 64, 192, 160, 192]
+    assert {view.side for view in growing.step(3)} == {192}
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
