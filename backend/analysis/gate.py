@@ -19,9 +19,12 @@ from backend.analysis.overlap import Floats
 from backend.analysis.simulated_annotator import IDEAL, Annotator
 from backend.domain.calibration import PLAIN, Calibration
 from backend.domain.records import Proposal
-from backend.domain.review import CARDS, Costs, ShowThresholds
+from backend.domain.review import CARDS, Costs, Judgement, ShowThresholds
 from backend.domain.training_data import ReviewedImage
+from backend.domain.verdicts import VerdictKind
 
+ACCEPTED_FROM = (0.8, 0.9)
+"""Bounds of the overlap from which on people leave a box; each overlap between them is as likely."""
 _GUARD_ALPHA = 0.05
 
 
@@ -185,10 +188,23 @@ def _seconds(
 
 
 def review_seconds(images: Sequence[ReviewedImage], contender: Contender, costs: Costs) -> Floats:
-    """Seconds ``(I,)`` of a person who errs nowhere, for what the contender's thresholds show."""
-    annotator = Annotator((), costs, IDEAL)
+    """Seconds ``(I,)`` of a person who errs nowhere, for what the contender's thresholds show.
+
+    From which overlap on the person leaves a box is not known, but for its bounds: what is between them costs its
+    share. So a box that is placed a little better counts a little, and not all or nothing, which chance would decide.
+    """
+    mends_all = Annotator((), costs, replace(IDEAL, accept_iou=1.0))
     pairs = zip(images, contender.shown, strict=True)
-    return np.array([annotator.review(image.sha256, image.boxes, shown).seconds for image, shown in pairs])
+    reviews = [mends_all.review(image.sha256, image.boxes, shown) for image, shown in pairs]
+    return np.array([each.seconds - sum(_left(judged, costs) for judged in each.judgements) for each in reviews])
+
+
+def _left(judged: Judgement, costs: Costs) -> float:
+    """Expected seconds less for a box that was mended, as the person might have left it where it was."""
+    low, high = ACCEPTED_FROM
+    chance = min(max((judged.iou - low) / (high - low), 0.0), 1.0)
+    unmoved = VerdictKind.ACCEPTED if judged.kind is VerdictKind.MOVED else judged.kind
+    return chance * (costs.of(judged.kind, judged.iou) - costs.of(unmoved))
 
 
 def image_sizes(images: Sequence[ReviewedImage], costs: Costs) -> Floats:

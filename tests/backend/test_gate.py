@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backend.analysis.average_precision import OVERLAPS, average_precision, match_detections
 from backend.analysis.bootstrap import ratio_bounds
-from backend.analysis.gate import Contender, GateSettings, decide, image_sizes
+from backend.analysis.gate import Contender, GateSettings, decide, image_sizes, review_seconds
 from backend.domain.calibration import PLAIN, Calibration, PlattCurve
 from backend.domain.geometry import Box
 from backend.domain.records import Proposal
@@ -51,6 +51,27 @@ def test_a_clearly_better_candidate_is_promoted_with_all_its_numbers() -> None:
     written = json.loads(json.dumps(decision.to_json()))
     assert written["promoted"] is True
     assert written["seconds"]["production"] == decision.seconds.production
+
+
+@pytest.mark.parametrize(
+    ("label", "overlap", "seconds"),
+    [
+        ("cat", 0.95, 0.5),  # left by everybody
+        ("cat", 0.825, 0.5 / 4 + 4.0 * 3 / 4),  # left by who accepts from 0.8 to 0.825 on
+        ("cat", 0.79, 4.0),
+        ("dog", 0.85, 2.0 + 4.0 / 2),
+        ("dog", 0.95, 2.0),
+        ("cat", 0.2, 2.0 + 7.0),  # deleted, and drawn anew
+    ],
+)
+def test_between_the_overlaps_that_nobody_and_everybody_leaves_a_box_costs_its_share(
+    label: str, overlap: float, seconds: float
+) -> None:
+    image = ReviewedImage("0" * 64, 640, 640, boxes=(LabelledBox(Box(100, 100, 200, 200), "cat"),))
+    shown = [Proposal(Box(100, 100, 100 + 100 * overlap, 200), label, 0.9, label)]
+    model = Contender([shown], [ShowThresholds(0.5)], [PLAIN])
+    (found,) = review_seconds([image], model, LABEL_STUDIO)
+    assert found == pytest.approx(LABEL_STUDIO.of_image(1) + seconds)
 
 
 def test_the_same_model_is_not_promoted_over_itself() -> None:
