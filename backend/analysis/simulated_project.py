@@ -49,6 +49,7 @@ class Round:
         drawn: of each image, by the same person with no box shown.
         ruling: on what learned from everything up to this round; None where nothing learned.
         training_seconds: of that learning.
+        looked_again: ruling on what was refused a round before, with the images of this round; None where nothing was.
     """
 
     strategy: Strategy
@@ -62,3 +63,4 @@ class Round:
     drawn: tuple[Review, ...]
     ruling: Ruling | None = None
     training_seconds: float = 0.0
+    looked_again: Ruling | None = None

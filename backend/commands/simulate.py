@@ -244,4 +244,5 @@ def _line(done: "Round") -> str:
     saved = f"saved {100 * (1 - spent / drawing):.1f} %"
     score = "" if done.ap50 is None else f", AP50 {100 * done.ap50:.1f}"
     learned = "" if done.ruling is None else f"; learned in {done.training_seconds:.0f} s: {done.ruling.reason}"
-    return f"{done.strategy} seed {done.seed} round {done.number}: {done.model} {saved}{score}{learned}"
+    again = "" if done.looked_again is None else f"; looked again at the one before: {done.looked_again.reason}"
+    return f"{done.strategy} seed {done.seed} round {done.number}: {done.model} {saved}{score}{again}{learned}"

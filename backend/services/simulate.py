@@ -193,6 +193,7 @@ class _Run:
         self._learnt = [0]
         self._uid = f"simulated.{seed}"
         self._production = self._furthest = simulation.base
+        self._refused: _Model | None = None
         self._reviewed: list[tuple[TrueImage, ReviewedImage]] = []
         self._gains: list[RoundGains] = []
         names = tuple(label.name for label in simulation.project.labels)
@@ -215,7 +216,7 @@ class _Run:
         self._reviewed += [(image, each.left(image)) for image, each in zip(batch, seen[leading], strict=True)]
         if ordered:
             self._gains.append(_gains(self._uid, tasks, seen[leading]))
-        ruling, seconds = self._learn()
+        learned = self._learn()
         return Round(
             strategy=self._strategy,
             seed=self._seed,
@@ -226,8 +227,9 @@ class _Run:
             truth=tuple(image.objects for image in batch),
             reviews={view.display: tuple(each.review for each in seen[view]) for view in self._views},
             drawn=tuple(leading.person.review(image.name, image.objects, ()) for image in batch),
-            ruling=ruling,
-            training_seconds=seconds,
+            ruling=learned.ruling,
+            training_seconds=learned.seconds,
+            looked_again=learned.looked_again,
         )
 
     def _next_batch(self) -> list[int]:
@@ -241,13 +243,14 @@ class _Run:
         self.remaining -= chosen.keys()
         return list(chosen)
 
-    def _learn(self) -> tuple[Ruling | None, float]:
+    def _learn(self) -> "_Learned":
         """Where it is due, train a candidate on everything reviewed, and promote it if the gate lets it pass."""
         rounds, count, learnt = self._settings.rounds, len(self._reviewed), self._learnt
         over = not self.remaining or (rounds is not None and len(learnt) > rounds)
         due = training_pays(count - learnt[-1], learnt[-1], self._settings.batch)
         if self._strategy is Strategy.ZERO_SHOT or over or not due:
-            return None, 0.0
+            return _Learned()
+        looked = self._look_again()
         learnt.append(count)
         labels = tuple((label.name, label.asked) for label in self._simulation.project.labels)
         start = self._furthest.start
@@ -255,30 +258,49 @@ class _Run:
         name = None if start is None else start.name
         data = FrozenData(labels, tuple(reviewed for _, reviewed in self._reviewed), start=name)
         candidate, seconds = self._simulation.trained(data, start, self._seed)
-        ruling = self._simulation.tools.judge(self._contest(candidate))
-        self._attempts += ruling.compared
+        ruling = self._judge(candidate, self._held_out())
+        if ruling.faster and not ruling.promote:
+            self._refused = candidate
         if ruling.promote or (ruling.faster and candidate.start is not None):
             self._furthest = candidate  # real projects go on from it as well, whether it was refused or not
-        if ruling.promote:
-            self._production, self._attempts, self._gains = candidate, 0, []
-            held_out = self._held_out()
-            found = candidate.proposals([image for image, _ in held_out])
-            reviewed = [(left, proposals) for (_, left), proposals in zip(held_out, found, strict=True)]
-            for view in self._views:
-                view.begin(candidate.name, reviewed)
-        return ruling, seconds
+        return _Learned(ruling, seconds, looked)
 
-    def _held_out(self) -> list[tuple[TrueImage, ReviewedImage]]:
-        return [pair for pair in self._reviewed if pair[1].part is not Part.TRAIN]
+    def _look_again(self) -> Ruling | None:
+        """Judge once more what was refused though it measured faster, now on the newest images too."""
+        if self._refused is None:
+            return None
+        return self._judge(self._refused, self._held_out(since=self._learnt[-1]))
 
-    def _contest(self, candidate: _Model) -> Contest:
-        held_out = self._held_out()
+    def _held_out(self, since: int | None = None) -> list[tuple[TrueImage, ReviewedImage]]:
+        """What nothing ever learns from, and of the images reviewed after the first ``since`` all."""
+        older, newer = self._reviewed[:since], [] if since is None else self._reviewed[since:]
+        return [pair for pair in older if pair[1].part is not Part.TRAIN] + newer
+
+    def _judge(self, candidate: _Model, held_out: Sequence[tuple[TrueImage, ReviewedImage]]) -> Ruling:
+        """Let the gate decide on these images, and follow it."""
         images = [image for image, _ in held_out]
         # Kept proposals were not timed side by side: the gate leaves latency out.
         production, candidates = (
             Answers(tuple(model.proposals(images)), ()) for model in (self._production, candidate)
         )
-        return Contest(tuple(reviewed for _, reviewed in held_out), production, candidates, self._attempts + 1)
+        reviewed = tuple(reviewed for _, reviewed in held_out)
+        ruling = self._simulation.tools.judge(Contest(reviewed, production, candidates, self._attempts + 1))
+        self._attempts += ruling.compared
+        if ruling.promote:
+            self._production, self._attempts, self._gains, self._refused = candidate, 0, [], None
+            pairs = list(zip(reviewed, candidates.proposals, strict=True))
+            for view in self._views:
+                view.begin(candidate.name, pairs)
+        return ruling
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """What came of a training, how long it took, and what the gate said of the one before when it looked again."""
+
+    ruling: Ruling | None = None
+    seconds: float = 0.0
+    looked_again: Ruling | None = None
 
 
 def _gains(project: str, tasks: Sequence[int], seen: Sequence[Seen]) -> RoundGains:

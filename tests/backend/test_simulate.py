@@ -94,12 +94,20 @@ def test_a_candidate_proposes_only_after_the_gate_let_it_pass(tmp_path: Path) ->
     assert all(then[image] == proposals for image, proposals in first.items())
 
 
-def test_the_whole_model_that_was_last_seen_to_be_faster_learns_on(tmp_path: Path) -> None:
-    learner = Learner(PROJECT, POOR, GOOD)
+def test_what_was_refused_though_faster_learns_on_and_is_looked_at_again(tmp_path: Path) -> None:
+    learner, contests = Learner(PROJECT, POOR, GOOD), list[Contest]()
     refused = Ruling(False, "not clearly faster", {})
-    rulings = iter([Ruling(True, "faster", {}), replace(refused, faster=True), refused, refused])
-    tools = make_tools(learner, tmp_path, judge=lambda contest: next(rulings))
-    rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=3, mode=Mode.FULL)), RANDOM)
+    better, faster = Ruling(True, "faster", {}), replace(refused, faster=True)
+    # Trainings after 3, 6, 9 and 15 images. The second one's candidate is looked at again before the third and the fourth.
+    rulings = iter([better, faster, refused, refused, better, refused])
+
+    def judge(contest: Contest) -> Ruling:
+        contests.append(contest)
+        return next(rulings)
+
+    tools = make_tools(learner, tmp_path, judge=judge)
+    settings = SimulationSettings(batch=3, mode=Mode.FULL)
+    rounds = rounds_of(Simulation(PROJECT, tools, settings), RANDOM)
     first, second, third, fourth = learner.starts
     assert first is None
     assert second is not None
@@ -107,6 +115,14 @@ def test_the_whole_model_that_was_last_seen_to_be_faster_learns_on(tmp_path: Pat
     assert third == fourth
     assert third not in (None, second)
     assert [data.start for data in learner.trained] == [start and start.name for start in learner.starts]
+    assert [contest.attempt for contest in contests] == [1, 1, 2, 3, 4, 1]
+    assert [each.looked_again for each in rounds] == [None, None, refused, None, better, None]
+    assert rounds[-1].model == "synthetic-0002"
+    again = contests[4]
+    learned = {image.sha256 for image in learner.trained[1].part(Part.TRAIN)}
+    seen = {image.sha256 for image in again.images}
+    assert not seen & learned
+    assert seen & {image.sha256 for image in learner.trained[3].part(Part.TRAIN)}
 
 
 def test_nothing_learns_where_only_zero_shot_is_wanted_or_after_the_last_round(tmp_path: Path) -> None:
