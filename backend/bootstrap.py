@@ -152,9 +152,10 @@ def build_learn(settings: Settings) -> tuple[Training, "Learn"]:
     """
     from backend.db.dataset_store import annotated_images
     from backend.reviewed_projects import KeptImages, StoredProjects
+    from backend.services.contests import LearnParts
     from backend.services.gate import judge
     from backend.services.gathering import Gathering
-    from backend.services.learn import Learn, LearnParts
+    from backend.services.learn import Learn
     from backend.services.self_training import SelfTraining
     from backend.task_files import TaskFiles
     from backend.trainer import GlipTrainer

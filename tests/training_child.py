@@ -16,8 +16,9 @@ from backend.db.engine import open_engine
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.learning import Contest, Mode, Ruling, TrainingProgress, TrainingRequest
 from backend.domain.training_data import FrozenData
+from backend.services.contests import LearnParts
 from backend.services.gathering import Gathering
-from backend.services.learn import Learn, LearnParts
+from backend.services.learn import Learn
 from backend.services.training import Training
 from backend.version_folders import VersionFolders
 from integrations.written_aside import write_json

@@ -15,39 +15,14 @@ import numpy as np
 from backend.analysis.average_precision import average_precision, match_detections
 from backend.analysis.bootstrap import RESAMPLES, image_counts, ratio_bounds
 from backend.analysis.calibration import binned_gaps, error_of_gaps
+from backend.analysis.contenders import Contender, compared_seconds, image_sizes
 from backend.analysis.overlap import Floats
 from backend.analysis.simulated_annotator import IDEAL, Annotator
-from backend.domain.calibration import PLAIN, Calibration
-from backend.domain.records import Proposal
-from backend.domain.review import CARDS, Costs, Judgement, ShowThresholds
+from backend.domain.calibration import PLAIN
+from backend.domain.review import CARDS, Costs
 from backend.domain.training_data import ReviewedImage
-from backend.domain.verdicts import VerdictKind
 
-ACCEPTED_FROM = (0.8, 0.9)
-"""Bounds of the overlap from which on people leave a box; each overlap between them is as likely."""
 _GUARD_ALPHA = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A model version at the gate.
-
-    Attributes:
-        proposals: per gate image, all that it proposes, hidden ones too.
-        thresholds, calibrations: its own, per gate image, chosen on other images.
-        latency: seconds within which 95 of 100 images are answered; None if it was not measured.
-    """
-
-    proposals: Sequence[Sequence[Proposal]]
-    thresholds: Sequence[ShowThresholds]
-    calibrations: Sequence[Calibration]
-    latency: float | None = None
-
-    @property
-    def shown(self) -> list[list[Proposal]]:
-        """Per gate image, what a person sees."""
-        pairs = zip(self.thresholds, self.proposals, strict=True)
-        return [[each for each in given if thresholds.shows(each)] for thresholds, given in pairs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +33,9 @@ class GateSettings:
         costs: of the project's way of reviewing.
         alpha: bounds of a person's seconds err with this probability over all tries against the same production.
         least_images, least_boxes: with fewer nothing is promoted.
-        ap_margin: AP may not be seen to fall by more.
-        label_margin, label_boxes: no label with as many boxes may be seen to lose more AP.
+        ap_margin: AP50 may not be seen to fall by more. It is not AP that decides: boxes that were left lie exactly
+            where production placed them, which stricter overlaps reward.
+        label_margin, label_boxes: no label with as many boxes may be seen to lose more AP50.
         latency_ratio: latency may not rise by more.
     """
 
@@ -96,7 +72,7 @@ class GateDecision:
     Attributes:
         seconds: of a person per image; bounds at ``alpha`` each, those of all other figures at 0.05.
         ap, ap50: over labels, in ``[0, 1]``; None without true boxes.
-        labels: AP per label with true boxes.
+        labels: AP50 per label with true boxes.
         calibration: error in ``[0, 1]``; None where one of them proposes nothing. It is told and decides nothing: a
             model that is right about nothing is easily honest, and what a person pays for scores is in the seconds.
         latency: seconds; None if it was not measured.
@@ -165,7 +141,7 @@ def decide(
         seconds=seconds,
         ap=None if precisions is None else _change(np.nanmean(precisions, (0, 3))),
         ap50=None if precisions is None else _change(np.nanmean(precisions[..., 0], 0)),
-        labels={label: _change(each.mean(-1)) for label, each in labels.items()},
+        labels={label: _change(each[..., 0]) for label, each in labels.items()},
         calibration=_calibration(images, both, counts),
         latency=_latency(both),
         attempt=attempt,
@@ -182,39 +158,9 @@ def _seconds(
     alpha: float,
     chance: np.random.Generator,
 ) -> Change:
-    production, candidate = (review_seconds(images, each, costs) for each in both)
+    production, candidate = compared_seconds(images, both, costs)
     low, high = ratio_bounds(candidate - production, image_sizes(images, costs), alpha, chance)
     return Change(float(production.mean()), float(candidate.mean()), low, high)
-
-
-def review_seconds(images: Sequence[ReviewedImage], contender: Contender, costs: Costs) -> Floats:
-    """Seconds ``(I,)`` of a person who errs nowhere, for what the contender's thresholds show.
-
-    From which overlap on the person leaves a box is not known, but for its bounds: what is between them costs its
-    share. So a box that is placed a little better counts a little, and not all or nothing, which chance would decide.
-    """
-    mends_all = Annotator((), costs, replace(IDEAL, accept_iou=1.0))
-    pairs = zip(images, contender.shown, strict=True)
-    reviews = [mends_all.review(image.sha256, image.boxes, shown) for image, shown in pairs]
-    return np.array([each.seconds - sum(_left(judged, costs) for judged in each.judgements) for each in reviews])
-
-
-def _left(judged: Judgement, costs: Costs) -> float:
-    """Expected seconds less for a box that was mended, as the person might have left it where it was."""
-    low, high = ACCEPTED_FROM
-    chance = min(max((judged.iou - low) / (high - low), 0.0), 1.0)
-    unmoved = VerdictKind.ACCEPTED if judged.kind is VerdictKind.MOVED else judged.kind
-    return chance * (costs.of(judged.kind, judged.iou) - costs.of(unmoved))
-
-
-def image_sizes(images: Sequence[ReviewedImage], costs: Costs) -> Floats:
-    """How much of a saving is to be expected of each image ``(I,)``, of mean 1.
-
-    Half of it is the same for all, half goes with the time that drawing takes: some models save more where there are
-    more objects, others as much anywhere, and bounds are to be narrow for both.
-    """
-    drawing: Floats = np.array([costs.of_drawing(len(image.boxes)) for image in images])
-    return np.asarray((1 + drawing / drawing.mean()) / 2)
 
 
 def _boxes_of(images: Sequence[ReviewedImage]) -> Counter[str]:
@@ -263,14 +209,14 @@ def _change(figures: Floats) -> Change:
 
 def _reasons(decision: GateDecision, settings: GateSettings, boxes: Mapping[str, int]) -> tuple[str, ...]:
     reasons = []
-    seconds, ap = decision.seconds, decision.ap
+    seconds, ap50 = decision.seconds, decision.ap50
     if seconds.high is None or not seconds.high < 0:
         reasons.append(f"not clearly faster: {seconds.candidate:.2f} s per image instead of {seconds.production:.2f}")
-    if ap and ap.high is not None and ap.high < -settings.ap_margin:
-        reasons.append(f"AP fell from {ap.production:.3f} to {ap.candidate:.3f}")
+    if ap50 and ap50.high is not None and ap50.high < -settings.ap_margin:
+        reasons.append(f"AP50 fell from {ap50.production:.3f} to {ap50.candidate:.3f}")
     for label, each in decision.labels.items():
         if boxes[label] >= settings.label_boxes and each.high is not None and each.high < -settings.label_margin:
-            reasons.append(f"AP of {label} fell from {each.production:.3f} to {each.candidate:.3f}")
+            reasons.append(f"AP50 of {label} fell from {each.production:.3f} to {each.candidate:.3f}")
     latency = decision.latency
     if latency and latency.candidate > settings.latency_ratio * latency.production:
         reasons.append(f"slower: {latency.candidate:.3f} s per image instead of {latency.production:.3f}")

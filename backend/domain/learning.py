@@ -167,6 +167,10 @@ class Ruling:
     compared: bool = True
     faster: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """Show it to programs."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:

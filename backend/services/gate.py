@@ -5,7 +5,8 @@ from dataclasses import replace
 from statistics import median, quantiles
 
 from backend.analysis.calibration import fit_calibration
-from backend.analysis.gate import Contender, GateDecision, GateSettings, decide
+from backend.analysis.contenders import Contender
+from backend.analysis.gate import GateDecision, GateSettings, decide
 from backend.analysis.thresholds import fit_thresholds
 from backend.domain.calibration import Calibration
 from backend.domain.learning import Answers, Contest, Ruling

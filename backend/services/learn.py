@@ -3,64 +3,42 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from backend.domain.fits import Fit
 from backend.domain.learning import (
     PRODUCTION,
     AliasMove,
-    Answers,
-    Contest,
     JobState,
     Mode,
     ModelVersion,
     MoveKind,
     Ruling,
     TrainingJob,
-    TrainingProgress,
     next_version_name,
 )
-from backend.domain.records import Label, Proposal, Query
-from backend.domain.review import LABEL_STUDIO, Judgement
 from backend.domain.training_data import FrozenData, Part
 from backend.errors import ImageError, LeaseLostError, ModelError, TrainingError, UsageError
-from backend.ports import Detector, Images, Models, UnitOfWork
-from backend.ports.learning import Trainer, VersionFiles
-from backend.services.fitting import fit_judgements, rehearse
-from backend.services.gathering import Gather
+from backend.services.contests import (
+    LearnParts,
+    Rehearsal,
+    hold,
+    newest_faster,
+    next_attempt,
+    query_of,
+    rehearsal,
+    tries_against,
+)
 from backend.services.promotion import production_version
+from backend.services.second_look import SecondLook
 from backend.services.training import Claim
 
-GATE_THRESHOLD = 0.05  # lowest score that the gate sees
 _ATTEMPTS = 40  # claims of one job: something kills whoever works on it
 
 log = logging.getLogger("glip_label.training")
-
-
-@dataclass(frozen=True, slots=True)
-class LearnParts:
-    """What `Learn` works with; ``images`` takes an image's SHA-256 for its reference."""
-
-    unit_of_work: Callable[[], UnitOfWork]
-    gathering: Gather
-    images: Images
-    models: Models
-    trainer: Trainer
-    files: VersionFiles
-    judge: Callable[[Contest], Ruling]
-    announce: Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rehearsal:
-    """What became of a candidate's proposals on held-out images, and what that tells of its scores."""
-
-    judgements: Sequence[Judgement]
-    fit: Fit
 
 
 class Learn:
@@ -69,6 +47,7 @@ class Learn:
     def __init__(self, parts: LearnParts, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._parts = parts
         self._clock = clock
+        self._look_again = SecondLook(parts, clock)
 
     def __call__(self, claim: Claim) -> None:
         """Finish a job, well or not: its outcome tells.
@@ -94,35 +73,31 @@ class Learn:
         log.info("job=%d project=%s seconds=%.0f promoted=%s", job.id, job.project, perf_counter() - begun, promoted)
 
     def _work(self, claim: Claim) -> bool:
+        parts, job = self._parts, claim.job
         data, left_out = self._data(claim)
-        folder = self._parts.files.work(claim.job.id)
-        start = self._start(claim.job.project, data)
-        mode = self._parts.trainer.train(data, claim.job.request, start, folder, claim.report)
-        with self._parts.unit_of_work() as unit:
-            production = production_version(unit, claim.job.project, self._parts.models.base)
-            tries = _tries(unit, claim.job.project, self._parent(production))
-        candidate = self._parts.models.open_folder(folder)
-        detectors = (self._parts.models.open(production), candidate)
-        contest = self._contest(claim, data, detectors, 1 + sum(map(_compared, tries)))
-        ruling = self._parts.judge(contest)
+        looked_again = self._look_again(claim, data) if job.request.promote else None
+        folder = parts.files.work(job.id)
+        mode = parts.trainer.train(data, job.request, self._start(job.project, data), folder, claim.report)
+        with parts.unit_of_work() as unit:
+            production = production_version(unit, job.project, parts.models.base)
+            tries = tries_against(unit, job.project, self._parent(production))
+        detectors = (parts.models.open(production), parts.models.open_folder(folder))
+        images = (*data.part(Part.TUNE), *data.part(Part.GATE))
+        contest = hold(parts, query_of(data.labels), images, detectors, next_attempt(tries), claim.report)
+        ruling = parts.judge(contest)
+        metrics = {"images": _counts(data), "left_out": left_out, "gate": ruling.to_json()}
         about = {
             "parent": self._parent(production),
             "start": data.start,
-            "base": self._parts.models.base,
+            "base": parts.models.base,
             "mode": mode.value,
             "fingerprint": data.fingerprint,
             "labels": [name for name, _ in data.labels],
-            "seed": claim.job.request.seed,
-            "job": claim.job.id,
-            "metrics": {"images": _counts(data), "left_out": left_out, "gate": _ruling_to_json(ruling)},
+            "seed": job.request.seed,
+            "job": job.id,
+            "metrics": metrics if looked_again is None else {**metrics, "looked_again": looked_again},
         }
-        return self._publish(claim, about, production, ruling, self._rehearsal(claim.job, contest))
-
-    def _rehearsal(self, job: TrainingJob, contest: Contest) -> _Rehearsal:
-        """Let held-out images tell what the candidate's scores are worth, as nobody saw its boxes yet."""
-        found = contest.candidate.proposals
-        judgements = rehearse(list(zip(contest.images, found, strict=True)), LABEL_STUDIO)
-        return _Rehearsal(judgements, fit_judgements(job.project, "", judgements, found, self._clock()))
+        return self._publish(claim, about, production, ruling, rehearsal(job.project, "", contest, self._clock()))
 
     def _data(self, claim: Claim) -> tuple[FrozenData, Mapping[str, int]]:
         with self._parts.unit_of_work() as unit:
@@ -135,8 +110,8 @@ class Learn:
         gathered = self._parts.gathering(project, claim.job.request, claim.report)
         with self._parts.unit_of_work() as unit:
             production = production_version(unit, claim.job.project, self._parts.models.base)
-            tries = _tries(unit, claim.job.project, self._parent(production))
-            start = None if claim.job.request.from_base else _learned_most(production, tries)
+            tries = tries_against(unit, claim.job.project, self._parent(production))
+            start = None if claim.job.request.from_base else self._learned_most(production, tries)
             data = replace(gathered.data, start=None if start is None else start.name)
             _held(unit.jobs.freeze(claim.job, data), claim.job)
             unit.commit()
@@ -154,28 +129,8 @@ class Learn:
             )
         return self._parts.files.folder(version)
 
-    def _contest(self, claim: Claim, data: FrozenData, detectors: tuple[Detector, Detector], attempt: int) -> Contest:
-        """Let production and candidate answer for every held-out image, one at a time as people wait for them."""
-        images = (*data.part(Part.TUNE), *data.part(Part.GATE))
-        query: Query = tuple(Label(name, words) for name, words in data.labels)
-        answers: list[list[tuple[Sequence[Proposal], float]]] = [[], []]
-        for index, image in enumerate(images):
-            claim.report(TrainingProgress("gate", index, len(images)))
-            picture = self._parts.images.fetch(image.sha256)
-            for detector, given in zip(detectors, answers, strict=True):
-                if index == 0:  # weights are loaded and names encoded once, which nobody waits for
-                    detector.detect([picture], query, score_threshold=GATE_THRESHOLD)
-                begun = perf_counter()
-                (found,) = detector.detect([picture], query, score_threshold=GATE_THRESHOLD)
-                given.append((found, perf_counter() - begun))
-        production, candidate = (
-            Answers(tuple(tuple(found) for found, _ in given), tuple(seconds for _, seconds in given))
-            for given in answers
-        )
-        return Contest(images, production, candidate, attempt)
-
     def _publish(
-        self, claim: Claim, about: dict[str, Any], compared: ModelVersion | None, ruling: Ruling, rehearsal: _Rehearsal
+        self, claim: Claim, about: dict[str, Any], compared: ModelVersion | None, ruling: Ruling, told: Rehearsal
     ) -> bool:
         """Make the version visible; its row, rehearsal, fit and alias and the job's end are one transaction."""
         job, base, files = claim.job, self._parts.models.base, self._parts.files
@@ -200,9 +155,9 @@ class Learn:
             outcome = _outcome(name, ruling, promote=promote, stays=stays)
             _held(unit.jobs.finish(job, JobState.DONE, self._clock(), outcome, name), job)
             unit.versions.add(version)
-            if rehearsal.judgements:
-                unit.fits.add_rehearsal(job.project, name, rehearsal.judgements)
-                unit.fits.add(replace(rehearsal.fit, model_version=name))
+            if told.judgements:
+                unit.fits.add_rehearsal(job.project, name, told.judgements)
+                unit.fits.add(replace(told.fit, model_version=name))
             if promote:
                 why = (ruling.reason, ruling.numbers)
                 unit.versions.move(
@@ -230,34 +185,23 @@ class Learn:
         for number in finished:
             self._parts.files.discard(number)
 
+    def _learned_most(self, production: ModelVersion | None, tries: Sequence[ModelVersion]) -> ModelVersion | None:
+        """The whole model that learning goes on from; None for the base.
+
+        It is the newest that measured faster than production. The gate refused it where so few images prove nothing;
+        what it learned is kept all the same, or every training would have to make up for it before it gets further.
+        """
+        refused = newest_faster([each for each in tries if each.mode is Mode.FULL])
+        if refused is not None:
+            try:
+                self._parts.files.folder(refused)
+                return refused
+            except ModelError as error:  # nothing needs it
+                log.warning("project=%s learning does not go on from %s: %s", refused.project, refused.name, error)
+        return production if production is not None and production.mode is Mode.FULL else None
+
     def _parent(self, production: ModelVersion | None) -> str:
         return self._parts.models.base if production is None else production.name
-
-
-def _tries(unit: UnitOfWork, project: str, parent: str) -> list[ModelVersion]:
-    """What was held against the version in production since it got there, oldest first."""
-    moves = unit.versions.moves(project, PRODUCTION)
-    return [
-        version
-        for version in unit.versions.all(project)
-        if version.parent == parent and (not moves or version.created_at > moves[-1].moved_at)
-    ]
-
-
-def _learned_most(production: ModelVersion | None, tries: Sequence[ModelVersion]) -> ModelVersion | None:
-    """The whole model that learning goes on from; None for the base.
-
-    It is the newest that measured faster than production. The gate refused it where so few images prove nothing; what
-    it learned is kept all the same, or every training would have to make up for it before it gets further.
-    """
-    faster = [each for each in tries if each.metrics.get("gate", {}).get("faster", False)]
-    whole = [each for each in (production, *faster) if each is not None and each.mode is Mode.FULL]
-    return whole[-1] if whole else None
-
-
-def _compared(version: ModelVersion) -> bool:
-    """Whether the gate looked; versions from before it told were looked at."""
-    return bool(version.metrics.get("gate", {}).get("compared", True))
 
 
 def _held(held: bool, job: TrainingJob) -> None:
@@ -269,10 +213,6 @@ def _counts(data: FrozenData) -> dict[str, int]:
     counts = Counter(image.part.value for image in data.images)
     counts["pseudo"] = len(data.pseudo)
     return dict(+counts)
-
-
-def _ruling_to_json(ruling: Ruling) -> dict[str, Any]:
-    return {field.name: getattr(ruling, field.name) for field in fields(ruling)}
 
 
 def _outcome(name: str, ruling: Ruling, *, promote: bool, stays: bool) -> str:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from backend.analysis.average_precision import OVERLAPS, average_precision, match_detections
 from backend.analysis.bootstrap import ratio_bounds
-from backend.analysis.gate import Contender, GateSettings, decide, image_sizes, review_seconds
+from backend.analysis.contenders import Contender, compared_seconds, image_sizes
+from backend.analysis.gate import GateSettings, decide
 from backend.domain.calibration import PLAIN, Calibration, PlattCurve
 from backend.domain.geometry import Box
 from backend.domain.records import Proposal
@@ -70,8 +71,25 @@ def test_between_the_overlaps_that_nobody_and_everybody_leaves_a_box_costs_its_s
     image = ReviewedImage("0" * 64, 640, 640, boxes=(LabelledBox(Box(100, 100, 200, 200), "cat"),))
     shown = [Proposal(Box(100, 100, 100 + 100 * overlap, 200), label, 0.9, label)]
     model = Contender([shown], [ShowThresholds(0.5)], [PLAIN])
-    (found,) = review_seconds([image], model, LABEL_STUDIO)
+    silent = Contender([[]], [ShowThresholds(0.5)], [PLAIN])
+    _, (found,) = compared_seconds([image], (silent, model), LABEL_STUDIO)
     assert found == pytest.approx(LABEL_STUDIO.of_image(1) + seconds)
+
+
+def test_what_a_box_lacks_of_one_that_was_left_as_production_placed_it_counts_less() -> None:
+    left, shifted = Box(100, 100, 200, 200), Box(100, 100, 180, 200)
+    image = ReviewedImage("0" * 64, 640, 640, boxes=(LabelledBox(left, "cat"),))
+
+    def showing(box: Box) -> Contender:
+        return Contender([[Proposal(box, "cat", 0.9, "cat")]], [ShowThresholds(0.5)], [PLAIN])
+
+    production, candidate = compared_seconds([image], (showing(left), showing(shifted)), LABEL_STUDIO)
+    alone = LABEL_STUDIO.of_image(1)
+    assert production == pytest.approx(alone + 0.5)
+    assert candidate == pytest.approx(alone + 0.5 * 0.8 + 4.0 * 0.2)  # as at an overlap of 1 - 0.6 * 0.2 = 0.88
+    # Drawn by the person, it is where the object is.
+    _, candidate = compared_seconds([image], (showing(Box(98, 98, 203, 201)), showing(shifted)), LABEL_STUDIO)
+    assert candidate == pytest.approx(alone + 4.0)
 
 
 def test_the_same_model_is_not_promoted_over_itself() -> None:
@@ -101,7 +119,7 @@ def test_a_faster_candidate_whose_ap_is_seen_to_fall_is_refused() -> None:
     decision = decide(images, replace(silent, proposals=shown, thresholds=[ShowThresholds(0.995)] * 60), hidden, QUICK)
     assert decision.seconds.high is not None
     assert decision.seconds.high < 0
-    assert any(reason.startswith("AP fell from") for reason in decision.reasons)
+    assert any(reason.startswith("AP50 fell from") for reason in decision.reasons)
 
 
 def test_a_faster_candidate_that_forgot_a_label_is_refused() -> None:
@@ -111,7 +129,7 @@ def test_a_faster_candidate_that_forgot_a_label_is_refused() -> None:
     decision = decide(images, contender(images, POOR), replace(good, proposals=forgetful), QUICK)
     assert decision.seconds.high is not None
     assert decision.seconds.high < 0
-    assert any(reason.startswith("AP of owl fell") for reason in decision.reasons)
+    assert any(reason.startswith("AP50 of owl fell") for reason in decision.reasons)
 
 
 def test_dishonest_scores_of_a_faster_candidate_are_told_and_keep_it_from_nothing() -> None:

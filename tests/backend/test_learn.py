@@ -24,8 +24,9 @@ from backend.domain.learning import (
 from backend.domain.records import Picture, Proposal, Query
 from backend.domain.training_data import LabelledBox, Part
 from backend.errors import LeaseLostError, ModelError, StorageError, TrainingError
+from backend.services.contests import LearnParts
 from backend.services.gathering import Gathering
-from backend.services.learn import Learn, LearnParts
+from backend.services.learn import Learn
 from backend.services.self_training import SelfTraining
 from backend.services.training import Claim, Training
 from backend.version_folders import VersionFolders

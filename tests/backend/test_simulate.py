@@ -98,7 +98,7 @@ def test_what_was_refused_though_faster_learns_on_and_is_looked_at_again(tmp_pat
     learner, contests = Learner(PROJECT, POOR, GOOD), list[Contest]()
     refused = Ruling(False, "not clearly faster", {})
     better, faster = Ruling(True, "faster", {}), replace(refused, faster=True)
-    # Trainings after 3, 6, 9 and 15 images. The second one's candidate is looked at again before the third and the fourth.
+    # Trainings after 3, 6, 9 and 15 images; what the second one made is looked at again before the next two.
     rulings = iter([better, faster, refused, refused, better, refused])
 
     def judge(contest: Contest) -> Ruling:

@@ -1,0 +1,116 @@
+"""A candidate held against the version in production: what both find in the same images, and what was tried before."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import perf_counter
+
+from backend.domain.fits import Fit
+from backend.domain.learning import PRODUCTION, Answers, Contest, ModelVersion, Ruling, TrainingProgress
+from backend.domain.records import Label, Proposal, Query
+from backend.domain.review import LABEL_STUDIO, Judgement
+from backend.domain.training_data import ReviewedImage
+from backend.ports import Detector, Images, Models, UnitOfWork
+from backend.ports.learning import Trainer, VersionFiles
+from backend.services.fitting import fit_judgements, rehearse
+from backend.services.gathering import Gather
+
+GATE_THRESHOLD = 0.05  # lowest score that the gate sees
+
+
+@dataclass(frozen=True, slots=True)
+class LearnParts:
+    """What learning works with; ``images`` takes an image's SHA-256 for its reference."""
+
+    unit_of_work: Callable[[], UnitOfWork]
+    gathering: Gather
+    images: Images
+    models: Models
+    trainer: Trainer
+    files: VersionFiles
+    judge: Callable[[Contest], Ruling]
+    announce: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What became of a version's proposals on images that nobody saw them on, and what that tells of its scores."""
+
+    judgements: Sequence[Judgement]
+    fit: Fit
+
+
+def hold(
+    parts: LearnParts,
+    labels: Query,
+    images: Sequence[ReviewedImage],
+    detectors: tuple[Detector, Detector],
+    attempt: int,
+    report: Callable[[TrainingProgress], None],
+) -> Contest:
+    """Let production and candidate answer for every image, one at a time as people wait for them."""
+    answers: list[list[tuple[Sequence[Proposal], float]]] = [[], []]
+    for index, image in enumerate(images):
+        report(TrainingProgress("gate", index, len(images)))
+        picture = parts.images.fetch(image.sha256)
+        for detector, given in zip(detectors, answers, strict=True):
+            if index == 0:  # weights are loaded and names encoded once, which nobody waits for
+                detector.detect([picture], labels, score_threshold=GATE_THRESHOLD)
+            begun = perf_counter()
+            (found,) = detector.detect([picture], labels, score_threshold=GATE_THRESHOLD)
+            given.append((found, perf_counter() - begun))
+    production, candidate = (
+        Answers(tuple(tuple(found) for found, _ in given), tuple(seconds for _, seconds in given)) for given in answers
+    )
+    return Contest(tuple(images), production, candidate, attempt)
+
+
+def query_of(labels: Sequence[tuple[str, tuple[str, ...]]]) -> Query:
+    """What frozen labels are asked with."""
+    return tuple(Label(name, words) for name, words in labels)
+
+
+def rehearsal(
+    project: str, version: str, contest: Contest, now: datetime, earlier: Sequence[Judgement] = ()
+) -> Rehearsal:
+    """Let the images tell what the candidate's scores are worth, beside what ``earlier`` ones told.
+
+    Returns:
+        What is new, and a fit to all of it.
+    """
+    known = {each.image for each in earlier}
+    pairs = list(zip(contest.images, contest.candidate.proposals, strict=True))
+    judgements = rehearse([pair for pair in pairs if pair[0].sha256 not in known], LABEL_STUDIO)
+    fit = fit_judgements(project, version, [*earlier, *judgements], contest.candidate.proposals, now)
+    return Rehearsal(judgements, fit)
+
+
+def tries_against(unit: UnitOfWork, project: str, parent: str) -> list[ModelVersion]:
+    """What was held against the version in production since it got there, oldest first."""
+    moves = unit.versions.moves(project, PRODUCTION)
+    return [
+        version
+        for version in unit.versions.all(project)
+        if version.parent == parent and (not moves or version.created_at > moves[-1].moved_at)
+    ]
+
+
+def next_attempt(tries: Sequence[ModelVersion]) -> int:
+    """Number the next comparison with the version in production: those when versions were made, and later looks."""
+    return 1 + sum(_compared(version) + _looked_again(version) for version in tries)
+
+
+def newest_faster(tries: Sequence[ModelVersion]) -> ModelVersion | None:
+    """What was refused last of what measured faster: so few images proved nothing."""
+    return next((each for each in reversed(tries) if each.metrics.get("gate", {}).get("faster", False)), None)
+
+
+def _compared(version: ModelVersion) -> bool:
+    """Whether the gate looked; versions from before it told were looked at."""
+    return bool(version.metrics.get("gate", {}).get("compared", True))
+
+
+def _looked_again(version: ModelVersion) -> bool:
+    """Whether the job that made this version compared an earlier one once more, in vain."""
+    look = version.metrics.get("looked_again") or {}
+    return bool(look.get("compared", False)) and not look.get("promote", False)
