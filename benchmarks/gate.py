@@ -1,12 +1,12 @@
 """How often the gate errs: ``python -m benchmarks.gate [--projects 1000]``.
 
 Simulated projects, 5 to 200 gate images each, in which the simulated annotator reviews what synthetic detectors
-propose; scores are read by thresholds that are fitted as in a real project. Labels are as a person left them who saw the
-boxes of the version in production, or drawn by hand, as before the first version. No better: candidates are fresh draws of
-the very detector in production, several in a row against the same production, as after each batch of corrections; what
-counts is how many projects ever promote one. The seconds alone decide here, so that the other conditions, which can
-only refuse, do not flatter the result. Better: candidates that are by the knobs 10 % faster for a person; they have to
-pass every condition. Prints both, and fails where promises fail.
+propose; scores are read by thresholds that are fitted as in a real project. Labels are as a person left them who saw
+the boxes of the version in production, or drawn by hand, as before the first version. No better: candidates are fresh
+draws of the very detector in production, several in a row against the same production, as after each batch of
+corrections; what counts is how many projects ever promote one. The seconds alone decide here, so that the other
+conditions, which can only refuse, do not flatter the result. Better: candidates that are by the knobs 10 % faster for a
+person; they have to pass every condition. Prints both, and fails where promises fail.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from backend.analysis.bootstrap import ratio_bounds
-from backend.analysis.contenders import image_sizes
+from backend.analysis.contenders import compared_seconds, image_sizes
 from backend.analysis.overlap import Floats
 from backend.analysis.simulated_annotator import Annotator
 from backend.domain.learning import Answers, Contest
