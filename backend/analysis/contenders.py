@@ -16,8 +16,8 @@ from backend.domain.verdicts import VerdictKind
 
 ACCEPTED_FROM = (0.8, 0.9)
 """Bounds of the overlap from which on people leave a box; each overlap between them is as likely."""
-ANCHORED = 0.6
-"""Where candidates are no better, 0.5 makes them look as fast as production, and 1 slower by 7 to 20 %."""
+ANCHORED = 0.5
+"""So candidates that are no better look as fast as production, within 2 %; with 1 they look slower by 7 to 20 %."""
 _SAME = 0.99
 
 

@@ -77,7 +77,7 @@ def test_between_the_overlaps_that_nobody_and_everybody_leaves_a_box_costs_its_s
 
 
 def test_what_a_box_lacks_of_one_that_was_left_as_production_placed_it_counts_less() -> None:
-    left, shifted = Box(100, 100, 200, 200), Box(100, 100, 180, 200)
+    left, shifted = Box(100, 100, 200, 200), Box(100, 100, 170, 200)
     image = ReviewedImage("0" * 64, 640, 640, boxes=(LabelledBox(left, "cat"),))
 
     def showing(box: Box) -> Contender:
@@ -86,7 +86,7 @@ def test_what_a_box_lacks_of_one_that_was_left_as_production_placed_it_counts_le
     production, candidate = compared_seconds([image], (showing(left), showing(shifted)), LABEL_STUDIO)
     alone = LABEL_STUDIO.of_image(1)
     assert production == pytest.approx(alone + 0.5)
-    assert candidate == pytest.approx(alone + 0.5 * 0.8 + 4.0 * 0.2)  # as at an overlap of 1 - 0.6 * 0.2 = 0.88
+    assert candidate == pytest.approx(alone + 0.5 * 0.5 + 4.0 * 0.5)  # as at an overlap of 0.85
     # Drawn by the person, it is where the object is.
     _, candidate = compared_seconds([image], (showing(Box(98, 98, 203, 201)), showing(shifted)), LABEL_STUDIO)
     assert candidate == pytest.approx(alone + 4.0)
