@@ -1,9 +1,10 @@
 """A candidate held against the version in production: what both find in the same images, and what was tried before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
+from typing import Any
 
 from backend.domain.fits import Fit
 from backend.domain.learning import PRODUCTION, Answers, Contest, ModelVersion, Ruling, TrainingProgress
@@ -97,7 +98,7 @@ def tries_against(unit: UnitOfWork, project: str, parent: str) -> list[ModelVers
 
 def next_attempt(tries: Sequence[ModelVersion]) -> int:
     """Number the next comparison with the version in production: those when versions were made, and later looks."""
-    return 1 + sum(_compared(version) + _looked_again(version) for version in tries)
+    return 1 + sum(_compared(version) + in_vain(version.metrics.get("looked_again")) for version in tries)
 
 
 def newest_faster(tries: Sequence[ModelVersion]) -> ModelVersion | None:
@@ -110,7 +111,6 @@ def _compared(version: ModelVersion) -> bool:
     return bool(version.metrics.get("gate", {}).get("compared", True))
 
 
-def _looked_again(version: ModelVersion) -> bool:
-    """Whether the job that made this version compared an earlier one once more, in vain."""
-    look = version.metrics.get("looked_again") or {}
-    return bool(look.get("compared", False)) and not look.get("promote", False)
+def in_vain(look: Mapping[str, Any] | None) -> bool:
+    """Whether a second look, as its job's version tells of it, compared something and promoted nothing."""
+    return look is not None and bool(look["compared"]) and not look["promote"]

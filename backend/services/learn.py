@@ -26,6 +26,7 @@ from backend.services.contests import (
     LearnParts,
     Rehearsal,
     hold,
+    in_vain,
     newest_faster,
     next_attempt,
     query_of,
@@ -83,7 +84,8 @@ class Learn:
             tries = tries_against(unit, job.project, self._parent(production))
         detectors = (parts.models.open(production), parts.models.open_folder(folder))
         images = (*data.part(Part.TUNE), *data.part(Part.GATE))
-        contest = hold(parts, query_of(data.labels), images, detectors, next_attempt(tries), claim.report)
+        attempt = next_attempt(tries) + in_vain(looked_again)
+        contest = hold(parts, query_of(data.labels), images, detectors, attempt, claim.report)
         ruling = parts.judge(contest)
         metrics = {"images": _counts(data), "left_out": left_out, "gate": ruling.to_json()}
         about = {

@@ -61,8 +61,8 @@ class House:
         unreviewed: Sequence[AnnotatedImage] = (),
     ) -> None:
         self.home = home
-        images = [*IMAGES, *unreviewed]
-        self.database = known(*images)
+        self.images = [*IMAGES, *unreviewed]
+        self.database = known(*self.images)
         self.training = Training(self.database)
         self.trainer = trainer or FakeTrainer()
         self.contests: list[Contest] = []
@@ -70,8 +70,9 @@ class House:
         self.production = FakeDetector(nothing, version=BASE)
         self.folders = VersionFolders(home)
         self.ruling = ruling
-        projects = FakeReviewedProjects(images)
-        models = FakeModels(self.production, candidate=self.candidate, glip_nano_0001=FakeDetector())
+        projects = FakeReviewedProjects(self.images)
+        self.versions = {f"glip_nano_{number:04d}": FakeDetector() for number in range(1, 5)}
+        models = FakeModels(self.production, candidate=self.candidate, **self.versions)
         parts = LearnParts(
             unit_of_work=self.database,
             gathering=SelfTraining(Gathering(projects, self.database), projects, self.database, models),

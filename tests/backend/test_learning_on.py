@@ -30,7 +30,19 @@ def test_what_the_gate_refused_learns_on_where_it_measured_faster(tmp_path: Path
         house.run(mode=Mode.FULL)
     house.run(mode=Mode.FULL)
     assert [data.start for data in house.trainer.learned] == [None, *["glip-nano-0001"], *["glip-nano-0002"] * 2]
-    assert [contest.attempt for contest in house.contests] == [1, 1, 2, 3]
+    # What was refused is looked at again before each training.
+    assert [contest.attempt for contest in house.contests] == [1, 1, 2, 3, 4, 5]
+
+
+def test_learning_goes_on_from_production_where_what_was_refused_is_damaged(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.run(mode=Mode.FULL)
+    house.ruling = Ruling(False, "not clearly faster", {}, faster=True)
+    house.run(mode=Mode.FULL)
+    (tmp_path / "versions" / UID / "glip-nano-0002" / "adapter.json").unlink()
+    job = house.run(mode=Mode.FULL)
+    assert job.state is JobState.DONE
+    assert house.trainer.learned[-1].start == "glip-nano-0001"
 
 
 def test_after_a_rollback_learning_goes_on_from_what_is_in_production(tmp_path: Path) -> None:
