@@ -98,7 +98,7 @@ def tries_against(unit: UnitOfWork, project: str, parent: str) -> list[ModelVers
 
 def next_attempt(tries: Sequence[ModelVersion]) -> int:
     """Number the next comparison with the version in production: those when versions were made, and later looks."""
-    return 1 + sum(_compared(version) + in_vain(version.metrics.get("looked_again")) for version in tries)
+    return 1 + sum(_compared(version) + _in_vain(version.metrics.get("looked_again")) for version in tries)
 
 
 def newest_faster(tries: Sequence[ModelVersion]) -> ModelVersion | None:
@@ -111,6 +111,6 @@ def _compared(version: ModelVersion) -> bool:
     return bool(version.metrics.get("gate", {}).get("compared", True))
 
 
-def in_vain(look: Mapping[str, Any] | None) -> bool:
+def _in_vain(look: Mapping[str, Any] | None) -> bool:
     """Whether a second look, as its job's version tells of it, compared something and promoted nothing."""
     return look is not None and bool(look["compared"]) and not look["promote"]

@@ -12,6 +12,7 @@ from typing import Any
 from backend.domain.learning import (
     PRODUCTION,
     AliasMove,
+    Contest,
     JobState,
     Mode,
     ModelVersion,
@@ -22,11 +23,11 @@ from backend.domain.learning import (
 )
 from backend.domain.training_data import FrozenData, Part
 from backend.errors import ImageError, LeaseLostError, ModelError, TrainingError, UsageError
+from backend.ports import Detector
 from backend.services.contests import (
     LearnParts,
     Rehearsal,
     hold,
-    in_vain,
     newest_faster,
     next_attempt,
     query_of,
@@ -76,17 +77,15 @@ class Learn:
     def _work(self, claim: Claim) -> bool:
         parts, job = self._parts, claim.job
         data, left_out = self._data(claim)
-        looked_again = self._look_again(claim, data) if job.request.promote else None
         folder = parts.files.work(job.id)
         mode = parts.trainer.train(data, job.request, self._start(job.project, data), folder, claim.report)
-        with parts.unit_of_work() as unit:
-            production = production_version(unit, job.project, parts.models.base)
-            tries = tries_against(unit, job.project, self._parent(production))
-        detectors = (parts.models.open(production), parts.models.open_folder(folder))
-        images = (*data.part(Part.TUNE), *data.part(Part.GATE))
-        attempt = next_attempt(tries) + in_vain(looked_again)
-        contest = hold(parts, query_of(data.labels), images, detectors, attempt, claim.report)
-        ruling = parts.judge(contest)
+        candidate = parts.models.open_folder(folder)
+        production, contest, ruling = self._compared(claim, data, candidate)
+        look = None
+        if job.request.promote and not ruling.promote:
+            look = self._look_again(claim, data, attempts=int(ruling.compared))
+            if look is not None and look["promote"]:
+                production, contest, ruling = self._compared(claim, data, candidate)
         metrics = {"images": _counts(data), "left_out": left_out, "gate": ruling.to_json()}
         about = {
             "parent": self._parent(production),
@@ -97,9 +96,22 @@ class Learn:
             "labels": [name for name, _ in data.labels],
             "seed": job.request.seed,
             "job": job.id,
-            "metrics": metrics if looked_again is None else {**metrics, "looked_again": looked_again},
+            "metrics": metrics if look is None else {**metrics, "looked_again": look},
         }
         return self._publish(claim, about, production, ruling, rehearsal(job.project, "", contest, self._clock()))
+
+    def _compared(
+        self, claim: Claim, data: FrozenData, candidate: Detector
+    ) -> tuple[ModelVersion | None, Contest, Ruling]:
+        """Hold the candidate against what is in production now, on all that was held out."""
+        parts = self._parts
+        with parts.unit_of_work() as unit:
+            production = production_version(unit, claim.job.project, parts.models.base)
+            tries = tries_against(unit, claim.job.project, self._parent(production))
+        detectors = (parts.models.open(production), candidate)
+        images = (*data.part(Part.TUNE), *data.part(Part.GATE))
+        contest = hold(parts, query_of(data.labels), images, detectors, next_attempt(tries), claim.report)
+        return production, contest, parts.judge(contest)
 
     def _data(self, claim: Claim) -> tuple[FrozenData, Mapping[str, int]]:
         with self._parts.unit_of_work() as unit:

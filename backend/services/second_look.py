@@ -1,7 +1,7 @@
 """A second look at what was refused for want of evidence: people reviewed more images since, which are new to it.
 
-With so few held-out images even a version that saves a fifth of the time is often refused. When the next training is
-due, all images that were reviewed meanwhile tell about it as well. The comparison counts as one more try.
+With so few held-out images even a version that saves a fifth of the time is often refused. Where the next one is
+refused as well, all images that were reviewed meanwhile tell about the one before. The comparison counts as one try.
 """
 
 import logging
@@ -33,17 +33,18 @@ log = logging.getLogger("glip_label.training")
 
 
 class SecondLook:
-    """Judges what measured faster and was refused once more, before the next training begins."""
+    """Judges what measured faster and was refused once more, where the next version was refused too."""
 
     def __init__(self, parts: LearnParts, clock: Callable[[], datetime]) -> None:
         self._parts = parts
         self._clock = clock
 
-    def __call__(self, claim: Claim, data: FrozenData) -> dict[str, Any] | None:
+    def __call__(self, claim: Claim, data: FrozenData, attempts: int) -> dict[str, Any] | None:
         """Promote it if the gate lets it pass now; None where there is nothing to look at.
 
         Args:
             data: of the job, with all images that were reviewed until now.
+            attempts: comparisons with production that no version tells of yet.
 
         Returns:
             The version's name beside the ruling, as JSON.
@@ -61,10 +62,9 @@ class SecondLook:
             learned, earlier = _learned_from(unit, project), unit.fits.rehearsed(project, refused.name)
         images = [each for each in data.images if each.part is not Part.TRAIN or each.sha256 not in learned]
         detectors = (parts.models.open(production), parts.models.open(refused))
+        attempt = next_attempt(tries) + attempts
         try:
-            contest = hold(
-                parts, query_of(data.labels), images[:_MOST_IMAGES], detectors, next_attempt(tries), claim.report
-            )
+            contest = hold(parts, query_of(data.labels), images[:_MOST_IMAGES], detectors, attempt, claim.report)
         except ModelError as error:  # of a version that nothing needs
             log.warning("job=%d no second look at %s: %s", claim.job.id, refused.name, error)
             return None

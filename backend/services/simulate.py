@@ -250,7 +250,7 @@ class _Run:
         due = training_pays(count - learnt[-1], learnt[-1], self._settings.batch)
         if self._strategy is Strategy.ZERO_SHOT or over or not due:
             return _Learned()
-        looked = self._look_again()
+        before, last = self._refused, learnt[-1]
         learnt.append(count)
         labels = tuple((label.name, label.asked) for label in self._simulation.project.labels)
         start = self._furthest.start
@@ -258,18 +258,16 @@ class _Run:
         name = None if start is None else start.name
         data = FrozenData(labels, tuple(reviewed for _, reviewed in self._reviewed), start=name)
         candidate, seconds = self._simulation.trained(data, start, self._seed)
-        ruling = self._judge(candidate, self._held_out())
+        ruling, looked = self._judge(candidate, self._held_out()), None
+        if before is not None and not ruling.promote:
+            looked = self._judge(before, self._held_out(since=last))
+            if looked.promote:
+                ruling = self._judge(candidate, self._held_out())
         if ruling.faster and not ruling.promote:
             self._refused = candidate
         if ruling.promote or (ruling.faster and candidate.start is not None):
             self._furthest = candidate  # real projects go on from it as well, whether it was refused or not
         return _Learned(ruling, seconds, looked)
-
-    def _look_again(self) -> Ruling | None:
-        """Judge once more what was refused though it measured faster, now on the newest images too."""
-        if self._refused is None:
-            return None
-        return self._judge(self._refused, self._held_out(since=self._learnt[-1]))
 
     def _held_out(self, since: int | None = None) -> list[tuple[TrueImage, ReviewedImage]]:
         """What nothing ever learns from, and of the images reviewed after the first ``since`` all."""

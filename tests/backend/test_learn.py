@@ -70,6 +70,7 @@ class House:
         self.production = FakeDetector(nothing, version=BASE)
         self.folders = VersionFolders(home)
         self.ruling = ruling
+        self.rulings: list[Ruling] = []  # to come before that
         projects = FakeReviewedProjects(self.images)
         self.versions = {f"glip_nano_{number:04d}": FakeDetector() for number in range(1, 5)}
         models = FakeModels(self.production, candidate=self.candidate, **self.versions)
@@ -88,7 +89,7 @@ class House:
 
     def _judge(self, contest: Contest) -> Ruling:
         self.contests.append(contest)
-        return self.ruling
+        return self.rulings.pop(0) if self.rulings else self.ruling
 
     def claim(self, **request: Any) -> Claim:
         self.training.request(UID, TrainingRequest("command", **request))

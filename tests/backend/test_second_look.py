@@ -29,7 +29,7 @@ def refused(tmp_path: Path, ruling: Ruling = FASTER) -> House:
 def test_it_is_judged_on_what_was_held_out_and_on_what_was_reviewed_since(tmp_path: Path) -> None:
     house = refused(tmp_path)
     house.run(mode=Mode.FULL)
-    first, look, second = house.contests
+    first, second, look = house.contests
     held_out = [digest_of("tune-3"), digest_of("gate-4")]
     assert [image.sha256 for image in first.images] == held_out
     assert sorted(image.sha256 for image in look.images) == sorted([digest_of("train-5"), *held_out])
@@ -41,26 +41,35 @@ def test_it_is_judged_on_what_was_held_out_and_on_what_was_reviewed_since(tmp_pa
     assert version.metrics["looked_again"] == {"version": "glip-nano-0001", **FASTER.to_json()}
 
 
-def test_it_goes_into_production_before_the_next_training_where_it_passes_now(tmp_path: Path) -> None:
+def test_where_it_passes_now_it_goes_into_production_and_the_newest_version_is_held_against_it(tmp_path: Path) -> None:
     announced: list[str] = []
     house = House(tmp_path, FASTER, announce=announced.append)
     house.run(mode=Mode.FULL)
-    house.ruling = BETTER
+    house.rulings = [FASTER, BETTER, FASTER]
     house.run(mode=Mode.FULL)
     with house.database() as unit:
         moves = [(move.version, move.kind, move.actor, move.reason) for move in unit.versions.moves(UID, "production")]
         parents = [version.parent for version in unit.versions.all(UID)]
-    promotion = (MoveKind.PROMOTION, "gate", BETTER.reason)
-    assert moves == [("glip-nano-0001", *promotion), ("glip-nano-0002", *promotion)]
-    assert announced == [UID, UID]
+    assert moves == [("glip-nano-0001", MoveKind.PROMOTION, "gate", BETTER.reason)]
+    assert announced == [UID]
     assert parents == [BASE, "glip-nano-0001"]
-    assert [contest.attempt for contest in house.contests] == [1, 2, 1]
-    assert house.trainer.learned[-1].start == "glip-nano-0001"
+    assert [contest.attempt for contest in house.contests] == [1, 2, 3, 1]
+    house.run(mode=Mode.FULL)
+    assert house.trainer.learned[-1].start == "glip-nano-0002"
+    assert house.contests[4].attempt == 2
+
+
+def test_it_is_left_alone_where_the_newest_version_passes(tmp_path: Path) -> None:
+    house = refused(tmp_path)
+    house.ruling = BETTER
+    house.run(mode=Mode.FULL)
+    assert house.in_production() == "glip-nano-0002"
+    assert len(house.contests) == 2
 
 
 def test_its_fit_rests_on_the_newer_images_too(tmp_path: Path) -> None:
     house = refused(tmp_path)
-    house.ruling = BETTER
+    house.rulings = [FASTER, BETTER]
     house.run(mode=Mode.FULL)
     with house.database() as unit:
         rehearsed = unit.fits.rehearsed(UID, "glip-nano-0001")
@@ -89,7 +98,8 @@ def test_images_that_any_version_learned_from_tell_nothing(tmp_path: Path) -> No
     house = refused(tmp_path)
     house.run(mode=Mode.FULL)  # learns from train-5 as well
     house.run(mode=Mode.FULL)
-    assert all(image.part is not Part.TRAIN for image in house.contests[3].images)
+    assert len(house.contests) == 5
+    assert all(image.part is not Part.TRAIN for image in house.contests[4].images)
 
 
 def test_a_version_that_cannot_be_opened_any_more_keeps_nobody_from_training(

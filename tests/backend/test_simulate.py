@@ -98,8 +98,9 @@ def test_what_was_refused_though_faster_learns_on_and_is_looked_at_again(tmp_pat
     learner, contests = Learner(PROJECT, POOR, GOOD), list[Contest]()
     refused = Ruling(False, "not clearly faster", {})
     better, faster = Ruling(True, "faster", {}), replace(refused, faster=True)
-    # Trainings after 3, 6, 9 and 15 images; what the second one made is looked at again before the next two.
-    rulings = iter([better, faster, refused, refused, better, refused])
+    # Trainings after 3, 6, 9 and 15 images; what the second one made is looked at again after the next two.
+    # What the fourth one made is then held against it.
+    rulings = iter([better, faster, refused, refused, faster, better, refused])
 
     def judge(contest: Contest) -> Ruling:
         contests.append(contest)
@@ -115,10 +116,10 @@ def test_what_was_refused_though_faster_learns_on_and_is_looked_at_again(tmp_pat
     assert third == fourth
     assert third not in (None, second)
     assert [data.start for data in learner.trained] == [start and start.name for start in learner.starts]
-    assert [contest.attempt for contest in contests] == [1, 1, 2, 3, 4, 1]
+    assert [contest.attempt for contest in contests] == [1, 1, 2, 3, 4, 5, 1]
     assert [each.looked_again for each in rounds] == [None, None, refused, None, better, None]
     assert rounds[-1].model == "synthetic-0002"
-    again = contests[4]
+    again = contests[5]
     learned = {image.sha256 for image in learner.trained[1].part(Part.TRAIN)}
     seen = {image.sha256 for image in again.images}
     assert not seen & learned
