@@ -24,8 +24,10 @@ from backend.analysis.bootstrap import ratio_bounds
 from backend.analysis.contenders import compared_seconds, image_sizes
 from backend.analysis.overlap import Floats
 from backend.analysis.simulated_annotator import Annotator
+from backend.domain.calibration import Calibration
 from backend.domain.learning import Answers, Contest
 from backend.domain.records import Proposal
+from backend.domain.review import Judgement
 from backend.domain.training_data import LabelledBox, ReviewedImage
 from backend.services.gate import SETTINGS, contender, judge
 from tests.synthetic import LABELS, SyntheticDetector, make_scene
@@ -86,6 +88,11 @@ def proposed(images: Sequence[ReviewedImage], detector: SyntheticDetector, chanc
     return tuple(found)
 
 
+def uncalibrated(judgements: Sequence[Judgement]) -> Calibration:
+    """Calibration takes most of the gate's time, and does not enter a person's seconds."""
+    return Calibration()
+
+
 def false_promotions(world: World, projects: int, tries: int, seed: int, *, drawn: bool) -> tuple[int, int]:
     """Projects that promote a candidate no better at their first try, and within all tries."""
     chance = np.random.default_rng(seed)
@@ -96,10 +103,8 @@ def false_promotions(world: World, projects: int, tries: int, seed: int, *, draw
         places = chance.choice(len(world.images), size, replace=False)
         versions = chance.permutation(DRAWS)[: 1 + tries]
         images = [reviewed[versions[0]][place] for place in places]
-        shown = [
-            contender(images, tuple(world.draws[version][place] for place in places), SETTINGS.costs)
-            for version in versions
-        ]
+        found = [tuple(world.draws[version][place] for place in places) for version in versions]
+        shown = [contender(images, each, SETTINGS.costs, uncalibrated) for each in found]
         costs = [compared_seconds(images, (shown[0], each), SETTINGS.costs) for each in shown[1:]]
         sizes = image_sizes(images, SETTINGS.costs)
         promoted = [
@@ -129,7 +134,8 @@ def faster_detector(share: float, seed: int) -> tuple[SyntheticDetector, float]:
     ]
 
     def seconds(detector: SyntheticDetector) -> float:
-        shown = contender(world, proposed(world, detector, np.random.default_rng(seed)), SETTINGS.costs)
+        found = proposed(world, detector, np.random.default_rng(seed))
+        shown = contender(world, found, SETTINGS.costs, uncalibrated)
         return float(compared_seconds(world, (shown, shown), SETTINGS.costs)[0].mean())
 
     def improved(by: float) -> SyntheticDetector:

@@ -1,6 +1,6 @@
 """The gate: each model with thresholds and calibration of its own, compared by what it costs a person."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median, quantiles
 
@@ -36,7 +36,12 @@ def judge(contest: Contest, settings: GateSettings = SETTINGS) -> Ruling:
     return Ruling(decision.promoted, _reason(decision), decision.to_json(), decision.compared, faster)
 
 
-def contender(images: Sequence[ReviewedImage], proposals: Sequence[Sequence[Proposal]], costs: Costs) -> Contender:
+def contender(
+    images: Sequence[ReviewedImage],
+    proposals: Sequence[Sequence[Proposal]],
+    costs: Costs,
+    calibrate: Callable[[Sequence[Judgement]], Calibration] = fit_calibration,
+) -> Contender:
     """A model as production would show it: each fifth of the images by what the other four tell of its scores.
 
     In production all of them tell it. Half of so few images would tell much less.
@@ -46,16 +51,18 @@ def contender(images: Sequence[ReviewedImage], proposals: Sequence[Sequence[Prop
     folds = {place: rank % _FOLDS for rank, place in enumerate(ranked)}
     judged = [rehearse([each], costs) for each in zip(images, proposals, strict=True)]
     read = [
-        _read([each for place, own in enumerate(judged) if folds[place] != fold for each in own], costs)
+        _read([each for place, own in enumerate(judged) if folds[place] != fold for each in own], costs, calibrate)
         for fold in range(_FOLDS)
     ]
     own = [read[folds[place]] for place in range(len(images))]
     return Contender(proposals, [thresholds for thresholds, _ in own], [curves for _, curves in own])
 
 
-def _read(judgements: Sequence[Judgement], costs: Costs) -> tuple[ShowThresholds, Calibration]:
+def _read(
+    judgements: Sequence[Judgement], costs: Costs, calibrate: Callable[[Sequence[Judgement]], Calibration]
+) -> tuple[ShowThresholds, Calibration]:
     """Thresholds and calibration as these judgements tell them."""
-    return fit_thresholds(judgements, costs), fit_calibration(judgements) if judgements else Calibration()
+    return fit_thresholds(judgements, costs), calibrate(judgements) if judgements else Calibration()
 
 
 def _slowest(answers: Answers) -> float | None:
