@@ -11,6 +11,7 @@ from backend.domain.training_data import ReviewedImage
 
 PRODUCTION = "production"
 _GROWTH = 0.5
+_UNJUDGED = 0.2
 
 
 class Mode(StrEnum):
@@ -21,13 +22,14 @@ class Mode(StrEnum):
     FULL = "full"
 
 
-def training_pays(new: int, learnt: int, least: int) -> bool:
+def training_pays(new: int, learnt: int, least: int, *, judged: bool = True) -> bool:
     """Whether so many new images are worth a training, after one that knew ``learnt``.
 
     They must be ``least`` and half as many as those: ten more teach much where there were twenty, and little where
-    there were a thousand.
+    there were a thousand. Where the gate could not judge that one, a fifth of ``least`` is enough: it waits for a few
+    more held-out images.
     """
-    return new >= max(least, _GROWTH * learnt)
+    return new >= (max(least, _GROWTH * learnt) if judged else least * _UNJUDGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,21 @@ class ModelVersion:
     files: tuple[tuple[str, str], ...]
     metrics: Mapping[str, Any]
     created_at: datetime
+
+    @property
+    def judged(self) -> bool:
+        """Whether the gate could look; versions from before it told were looked at."""
+        return bool(self.metrics.get("gate", {}).get("compared", True))
+
+    @property
+    def may_be_better(self) -> bool:
+        """Whether it measured faster than what was in production, be it by chance, or could not be judged."""
+        return bool(self.metrics.get("gate", {}).get("faster", False)) or not self.judged
+
+    @property
+    def refused(self) -> bool:
+        """Whether the gate would not have it."""
+        return not self.metrics.get("gate", {}).get("promote", False)
 
 
 class MoveKind(StrEnum):

@@ -98,17 +98,7 @@ def tries_against(unit: UnitOfWork, project: str, parent: str) -> list[ModelVers
 
 def next_attempt(tries: Sequence[ModelVersion]) -> int:
     """Number the next comparison with the version in production: those when versions were made, and later looks."""
-    return 1 + sum(_compared(version) + _in_vain(version.metrics.get("looked_again")) for version in tries)
-
-
-def newest_faster(tries: Sequence[ModelVersion]) -> ModelVersion | None:
-    """What was refused last of what measured faster: so few images proved nothing."""
-    return next((each for each in reversed(tries) if each.metrics.get("gate", {}).get("faster", False)), None)
-
-
-def _compared(version: ModelVersion) -> bool:
-    """Whether the gate looked; versions from before it told were looked at."""
-    return bool(version.metrics.get("gate", {}).get("compared", True))
+    return 1 + sum(version.judged + _in_vain(version.metrics.get("looked_again")) for version in tries)
 
 
 def _in_vain(look: Mapping[str, Any] | None) -> bool:

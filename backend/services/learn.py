@@ -28,7 +28,6 @@ from backend.services.contests import (
     LearnParts,
     Rehearsal,
     hold,
-    newest_faster,
     next_attempt,
     query_of,
     rehearsal,
@@ -202,16 +201,16 @@ class Learn:
     def _learned_most(self, production: ModelVersion | None, tries: Sequence[ModelVersion]) -> ModelVersion | None:
         """The whole model that learning goes on from; None for the base.
 
-        It is the newest that measured faster than production. The gate refused it where so few images prove nothing;
-        what it learned is kept all the same, or every training would have to make up for it before it gets further.
+        It is the newest that may be better than production, if only the gate had seen more images, or production. What
+        it learned is kept, or every training would have to make up for it before it gets further.
         """
-        refused = newest_faster([each for each in tries if each.mode is Mode.FULL])
-        if refused is not None:
+        further = next((each for each in reversed(tries) if each.may_be_better and each.mode is Mode.FULL), None)
+        if further is not None:
             try:
-                self._parts.files.folder(refused)
-                return refused
+                self._parts.files.folder(further)
+                return further
             except ModelError as error:  # nothing needs it
-                log.warning("project=%s learning does not go on from %s: %s", refused.project, refused.name, error)
+                log.warning("project=%s learning does not go on from %s: %s", further.project, further.name, error)
         return production if production is not None and production.mode is Mode.FULL else None
 
     def _parent(self, production: ModelVersion | None) -> str:

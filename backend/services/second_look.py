@@ -17,7 +17,6 @@ from backend.services.contests import (
     LearnParts,
     Rehearsal,
     hold,
-    newest_faster,
     next_attempt,
     query_of,
     rehearsal,
@@ -33,7 +32,7 @@ log = logging.getLogger("glip_label.training")
 
 
 class SecondLook:
-    """Judges what measured faster and was refused once more, where the next version was refused too."""
+    """Judges once more what was refused for want of evidence alone, where the next version was refused too."""
 
     def __init__(self, parts: LearnParts, clock: Callable[[], datetime]) -> None:
         self._parts = parts
@@ -56,7 +55,7 @@ class SecondLook:
         with parts.unit_of_work() as unit:
             production = production_version(unit, project, parts.models.base)
             tries = tries_against(unit, project, parts.models.base if production is None else production.name)
-            refused = newest_faster(tries)
+            refused = next((each for each in reversed(tries) if each.may_be_better and each.refused), None)
             if refused is None:
                 return None
             learned, earlier = _learned_from(unit, project), unit.fits.rehearsed(project, refused.name)

@@ -263,10 +263,11 @@ class _Run:
             looked = self._judge(before, self._held_out(since=last))
             if looked.promote:
                 ruling = self._judge(candidate, self._held_out())
-        if ruling.faster and not ruling.promote:
+        pending = not ruling.promote and (ruling.faster or not ruling.compared)
+        if pending:
             self._refused = candidate
-        if ruling.promote or (ruling.faster and candidate.start is not None):
-            self._furthest = candidate  # real projects go on from it as well, whether it was refused or not
+        if ruling.promote or (pending and candidate.start is not None):
+            self._furthest = candidate  # real projects go on from it as well
         return _Learned(ruling, seconds, looked)
 
     def _held_out(self, since: int | None = None) -> list[tuple[TrueImage, ReviewedImage]]:

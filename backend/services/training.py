@@ -67,7 +67,9 @@ class Training:
                 return None
             new = unit.corrections.count_reviewed(project, None if last is None else last.requested_at)
             learnt = unit.corrections.count_reviewed(project) - new if new else 0
-        if policy.annotations and training_pays(new, learnt, policy.annotations):
+            version = None if last is None or last.version is None else unit.versions.find(project, last.version)
+        judged = version is None or version.judged
+        if policy.annotations and training_pays(new, learnt, policy.annotations, judged=judged):
             return "annotations"
         waited = last is None or self._clock() - last.requested_at >= timedelta(hours=policy.hours)
         return "schedule" if policy.hours and new and waited else None

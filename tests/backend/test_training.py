@@ -1,6 +1,7 @@
 """Jobs: when they are due, who works on them, and how the others notice."""
 
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from threading import Event
 
@@ -10,6 +11,7 @@ from backend.domain.learning import JobState, TrainingProgress, TrainingRequest
 from backend.errors import LeaseLostError, StorageError
 from backend.services.corrections import apply_fact
 from backend.services.training import Training, TrainingPolicy
+from tests.backend.test_learning_stores import make_version
 from tests.facts import UID, annotated, at, make_annotation
 from tests.fakes import FakeDatabase, FakeUnitOfWork
 
@@ -82,6 +84,25 @@ def test_the_more_was_learnt_from_the_more_new_annotations_are_needed() -> None:
     assert training.request_due(EVERY_THREE) == []
     annotate(database, 12, seconds=11)
     assert len(training.request_due(EVERY_THREE)) == 1
+
+
+def test_where_the_gate_could_not_judge_a_few_more_annotations_are_enough() -> None:
+    database, clock = FakeDatabase(), Clock()
+    training = Training(database, clock=clock)
+    every_ten = TrainingPolicy(annotations=10)
+    annotate(database, *range(1, 11))
+    training.request_due(every_ten)
+    claim = training.claim("w")
+    assert claim is not None
+    with database() as unit:
+        version = replace(make_version(1), metrics={"gate": {"promote": False, "compared": False}})
+        unit.versions.add(version)
+        unit.jobs.finish(claim.job, JobState.DONE, at(0), "too few images", version.name)
+        unit.commit()
+    annotate(database, 11, seconds=10)
+    assert training.request_due(every_ten) == []
+    annotate(database, 12, seconds=11)
+    assert len(training.request_due(every_ten)) == 1
 
 
 def test_a_schedule_waits_for_its_time_and_for_something_new() -> None:
