@@ -86,7 +86,7 @@ def test_what_a_box_lacks_of_one_that_was_left_as_production_placed_it_counts_le
     production, candidate = compared_seconds([image], (showing(left), showing(shifted)), LABEL_STUDIO)
     alone = LABEL_STUDIO.of_image(1)
     assert production == pytest.approx(alone + 0.5)
-    assert candidate == pytest.approx(alone + 0.5 * 0.5 + 4.0 * 0.5)  # as at an overlap of 0.85
+    assert candidate == pytest.approx(alone + 0.5 * 0.35 + 4.0 * 0.65)  # as at an overlap of 1 - 0.55 * 0.3
     # Drawn by the person, it is where the object is.
     _, candidate = compared_seconds([image], (showing(Box(98, 98, 203, 201)), showing(shifted)), LABEL_STUDIO)
     assert candidate == pytest.approx(alone + 4.0)
