@@ -17,8 +17,8 @@ from backend.domain.verdicts import VerdictKind
 ACCEPTED_FROM = (0.8, 0.9)
 """Bounds of the overlap from which on people leave a box; each overlap between them is as likely."""
 ANCHORED = 0.55
-"""With 0.5 candidates that are no better look as fast as production, within 2 %, but pass more often than is promised; with
-1 they look slower by 7 to 20 %."""
+"""With 0.5 candidates that are no better look as fast as production, within 2 %, but more of them pass than is
+promised; with 1 they look slower by 7 to 20 %."""
 _SAME = 0.99
 
 
