@@ -15,6 +15,7 @@ from backend.ports import Detector, Images, Models, UnitOfWork
 from backend.ports.learning import Trainer, VersionFiles
 from backend.services.fitting import fit_judgements, rehearse
 from backend.services.gathering import Gather
+from backend.services.promotion import production_version
 
 GATE_THRESHOLD = 0.05  # lowest score that the gate sees
 
@@ -86,14 +87,17 @@ def rehearsal(
     return Rehearsal(judgements, fit)
 
 
-def tries_against(unit: UnitOfWork, project: str, parent: str) -> list[ModelVersion]:
-    """What was held against the version in production since it got there, oldest first."""
+def production_and_tries(unit: UnitOfWork, project: str, base: str) -> tuple[ModelVersion | None, list[ModelVersion]]:
+    """What is in production, None for the ``base``, and what was held against it since it got there, oldest first."""
+    production = production_version(unit, project, base)
+    parent = base if production is None else production.name
     moves = unit.versions.moves(project, PRODUCTION)
-    return [
+    tries = [
         version
         for version in unit.versions.all(project)
         if version.parent == parent and (not moves or version.created_at > moves[-1].moved_at)
     ]
+    return production, tries
 
 
 def next_attempt(tries: Sequence[ModelVersion]) -> int:

@@ -29,9 +29,9 @@ from backend.services.contests import (
     Rehearsal,
     hold,
     next_attempt,
+    production_and_tries,
     query_of,
     rehearsal,
-    tries_against,
 )
 from backend.services.promotion import production_version
 from backend.services.second_look import SecondLook
@@ -87,7 +87,7 @@ class Learn:
                 production, contest, ruling = self._compared(claim, data, candidate)
         metrics = {"images": _counts(data), "left_out": left_out, "gate": ruling.to_json()}
         about = {
-            "parent": self._parent(production),
+            "parent": parts.models.base if production is None else production.name,
             "start": data.start,
             "base": parts.models.base,
             "mode": mode.value,
@@ -105,8 +105,7 @@ class Learn:
         """Hold the candidate against what is in production now, on all that was held out."""
         parts = self._parts
         with parts.unit_of_work() as unit:
-            production = production_version(unit, claim.job.project, parts.models.base)
-            tries = tries_against(unit, claim.job.project, self._parent(production))
+            production, tries = production_and_tries(unit, claim.job.project, parts.models.base)
         detectors = (parts.models.open(production), candidate)
         images = (*data.part(Part.TUNE), *data.part(Part.GATE))
         contest = hold(parts, query_of(data.labels), images, detectors, next_attempt(tries), claim.report)
@@ -122,8 +121,7 @@ class Learn:
             raise TrainingError(f"project {claim.job.project} is not known")
         gathered = self._parts.gathering(project, claim.job.request, claim.report)
         with self._parts.unit_of_work() as unit:
-            production = production_version(unit, claim.job.project, self._parts.models.base)
-            tries = tries_against(unit, claim.job.project, self._parent(production))
+            production, tries = production_and_tries(unit, claim.job.project, self._parts.models.base)
             start = None if claim.job.request.from_base else self._learned_most(production, tries)
             data = replace(gathered.data, start=None if start is None else start.name)
             _held(unit.jobs.freeze(claim.job, data), claim.job)
@@ -212,9 +210,6 @@ class Learn:
             except ModelError as error:  # nothing needs it
                 log.warning("project=%s learning does not go on from %s: %s", further.project, further.name, error)
         return production if production is not None and production.mode is Mode.FULL else None
-
-    def _parent(self, production: ModelVersion | None) -> str:
-        return self._parts.models.base if production is None else production.name
 
 
 def _held(held: bool, job: TrainingJob) -> None:

@@ -18,9 +18,9 @@ from backend.services.contests import (
     Rehearsal,
     hold,
     next_attempt,
+    production_and_tries,
     query_of,
     rehearsal,
-    tries_against,
 )
 from backend.services.promotion import production_version
 from backend.services.training import Claim
@@ -53,8 +53,7 @@ class SecondLook:
         """
         parts, project = self._parts, claim.job.project
         with parts.unit_of_work() as unit:
-            production = production_version(unit, project, parts.models.base)
-            tries = tries_against(unit, project, parts.models.base if production is None else production.name)
+            production, tries = production_and_tries(unit, project, parts.models.base)
             refused = next((each for each in reversed(tries) if each.may_be_better and each.refused), None)
             if refused is None:
                 return None
