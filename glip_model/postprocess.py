@@ -96,33 +96,39 @@ def detect_boxes(
         if len(kept) > settings.max_detections:
             # Boxes that tie with the last one stay too, so the answer does not depend on the order of equals.
             kept = kept[score[kept] >= score[kept[settings.max_detections - 1]]]
-        places = boxes[kept] if settings.voting_power is None else voted_boxes(boxes, score, label, kept, settings)
+        places = boxes[kept]
+        if (power := settings.voting_power) is not None:
+            places = voted_boxes(boxes, score, label, kept, threshold=settings.nms_threshold, power=power)
         detections.append(Detections(places, score[kept], label[kept]))
     return detections
 
 
 def voted_boxes(
-    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, settings: PostprocessSettings
+    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, *, threshold: float, power: float
 ) -> Tensor:
     """Return where kept boxes lie by the mean of the boxes of their label that overlap them by the threshold of NMS.
 
-    Each counts by ``score ** voting_power``: neighbouring anchors err differently about an edge, and those that are as
-    sure as the best one about as little. Source: Gidaris and Komodakis, "Object detection via a multi-region and
-    semantic segmentation-aware CNN model" (2015), section 5.
+    Each counts by ``score ** power``: neighbouring anchors err differently about an edge, and those that are as sure as
+    the best one about as little. What is surer than a kept box was suppressed by another object's, and has no vote.
+    Source: Gidaris and Komodakis, "Object detection via a multi-region and semantic segmentation-aware CNN model"
+    (2015), section 5.
 
     Args:
         boxes_xyxy: ``(N, 4)``, all candidates.
         scores: ``(N,)``, above 0.
         labels: ``(N,)`` integers.
         kept: ``(K,)`` indices of the boxes that NMS kept.
+        threshold: least overlap, of boxes whose sides are a pixel longer, as in NMS.
+        power: 0 or more.
 
     Returns:
         ``(K, 4)``.
     """
     overlap = box_iou(boxes_xyxy[kept, None], boxes_xyxy, border=1.0)  # (K, N)
-    agree = (overlap >= settings.nms_threshold) & (labels[kept, None] == labels)
     # Relative to the kept box, so that low scores to a high power stay above 0.
-    votes = (scores / scores[kept, None]).pow(settings.voting_power or 0.0) * agree
+    surety = scores / scores[kept, None]
+    agree = (overlap >= threshold) & (labels[kept, None] == labels) & (surety <= 1)
+    votes = surety.pow(power) * agree
     return (votes @ boxes_xyxy) / votes.sum(dim=1, keepdim=True)
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from glip_model.anchors import grid_anchors
+from glip_model.box_ops import nms
 from glip_model.postprocess import Detections, PostprocessSettings, detect_boxes, label_scores, voted_boxes
 from tests.golden.cases import FOLDER, read_case
 
@@ -133,8 +134,7 @@ def test_nothing_above_the_threshold_gives_no_detections() -> None:
 def test_a_box_lies_where_those_that_agree_with_it_lie_in_the_mean() -> None:
     boxes = torch.tensor([[0.0, 0, 99, 99], [8, 0, 107, 99], [40, 0, 139, 99], [0, 8, 99, 107]])
     scores, labels = torch.tensor([0.8, 0.4, 0.8, 0.8]), torch.tensor([0, 0, 0, 1])
-    settings = PostprocessSettings(voting_power=2.0)
-    voted = voted_boxes(boxes, scores, labels, torch.tensor([0, 2, 3]), settings)
+    voted = voted_boxes(boxes, scores, labels, torch.tensor([0, 2, 3]), threshold=0.6, power=2.0)
     # A quarter of the best one's vote; what overlaps less, or has another label, has none.
     torch.testing.assert_close(voted[0], (boxes[0] + boxes[1] / 4) / 1.25)
     torch.testing.assert_close(voted[1:], boxes[2:])
@@ -142,10 +142,19 @@ def test_a_box_lies_where_those_that_agree_with_it_lie_in_the_mean() -> None:
 
 def test_low_scores_to_a_high_power_still_vote() -> None:
     boxes, scores = torch.tensor([[0.0, 0, 99, 99], [2, 0, 101, 99]]), torch.full((2,), 1e-6)
-    voted = voted_boxes(
-        boxes, scores, torch.zeros(2, dtype=torch.int64), torch.tensor([0]), PostprocessSettings(voting_power=8.0)
-    )
+    labels = torch.zeros(2, dtype=torch.int64)
+    voted = voted_boxes(boxes, scores, labels, torch.tensor([0]), threshold=0.6, power=8.0)
     torch.testing.assert_close(voted, boxes.mean(dim=0, keepdim=True))
+
+
+def test_what_another_objects_box_suppressed_does_not_draw_a_weaker_neighbour_to_it() -> None:
+    boxes = torch.tensor([[0.0, 0, 99, 99], [20, 0, 119, 99], [40, 0, 139, 99]])
+    scores, labels = torch.tensor([0.9, 0.8, 0.3]), torch.zeros(3, dtype=torch.int64)
+    kept = nms(boxes, scores, labels, 0.6)
+    assert kept.tolist() == [0, 2]
+    voted = voted_boxes(boxes, scores, labels, kept, threshold=0.6, power=8.0)
+    torch.testing.assert_close(voted[1], boxes[2])
+    assert voted[0, 0] > 0
 
 
 def test_voting_moves_boxes_and_leaves_their_number_scores_and_labels() -> None:
