@@ -24,14 +24,10 @@ _QUALITY_BY_SCORE, _SHARPNESS, _STRENGTH = 0.6, 0.3, 0.2  # PPAL's xi, alpha, be
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An image that nobody reviewed, and all that the model proposes for it.
-
-    ``features`` are any numbers by which alike images are near; without any, the expected objects per label serve.
-    """
+    """An image that nobody reviewed, and all that the model proposes for it."""
 
     image: str
     proposals: tuple[Proposal, ...]
-    features: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +93,7 @@ def choose_batch(
     Args:
         size: of the batch, or all candidates if they are fewer.
         acquisition: with a random share of 1, as where choosing does not `pay`, the batch is drawn at random.
-        reviewed: images already known, with the same kind of features.
-
-    Raises:
-        ValueError: features are not of the same number everywhere.
+        reviewed: images already known.
     """
     size = min(size, len(candidates))
     if size <= 0:
@@ -130,16 +123,16 @@ def choose_batch(
 
 
 def _features(images: Sequence[Candidate], calibration: Calibration) -> Floats:
-    """Features ``(I, F)``, each of unit variance."""
-    if all(each.features for each in images):
-        rows = [each.features for each in images]
-    else:
-        labels = sorted({proposal.label for each in images for proposal in each.proposals})
-        rows = [tuple(_expected_objects(each.proposals, label, calibration) for label in labels) for each in images]
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError("the features of images differ in number")
-    features = np.array(rows, np.float64).reshape(len(images), -1)
-    spread = features.std(0) if len(features) else np.ones(features.shape[1])
+    """How the expected objects of each image are shared among the labels, square roots ``(I, C)`` of unit variance.
+
+    Shares, not numbers: a crowded image would be unlike all others, and come first when the model helps least with it.
+    """
+    labels = sorted({proposal.label for each in images for proposal in each.proposals})
+    expected = [[_expected_objects(each.proposals, label, calibration) for label in labels] for each in images]
+    counts = np.array(expected, np.float64).reshape(len(images), len(labels))
+    totals = counts.sum(1, keepdims=True)
+    features = np.sqrt(counts / np.where(totals > 0, totals, 1.0))
+    spread = features.std(0) if len(features) else np.ones(len(labels))
     return np.asarray(features / np.where(spread > 0, spread, 1.0))
 
 

@@ -24,9 +24,9 @@ from backend.domain.verdicts import VerdictKind
 GREEDY = Acquisition(Expectation(), ShowThresholds(0.3), CARDS, random_share=0.0)
 
 
-def candidate(image: str, *scores: float, label: str = "cat", features: tuple[float, ...] = ()) -> Candidate:
+def candidate(image: str, *scores: float, label: str = "cat") -> Candidate:
     boxes = tuple(Proposal(Box(0, 0, 10, 10), label, score, label) for score in scores)
-    return Candidate(image, boxes, features)
+    return Candidate(image, boxes)
 
 
 def test_a_model_is_most_unsure_at_one_half() -> None:
@@ -55,20 +55,20 @@ def test_difficult_labels_weigh_up_to_a_fifth_more() -> None:
 
 
 def test_without_a_random_share_the_batch_is_the_most_unsure_images() -> None:
-    pool = [candidate(str(score), score, features=(score * 0,)) for score in (0.99, 0.5, 0.9, 0.6)]
+    pool = [candidate(str(score), score) for score in (0.99, 0.5, 0.9, 0.6)]
     assert choose_batch(pool, 3, GREEDY).chosen == ("0.5", "0.6", "0.9")
 
 
 def test_an_image_like_a_chosen_one_comes_after_another_kind() -> None:
-    pool = [candidate("a", 0.5, features=(0.0,)), candidate("b", 0.5, features=(0.0,))]
-    pool.append(candidate("c", 0.8, features=(9.0,)))
+    pool = [candidate("a", 0.5), candidate("b", 0.5), candidate("c", 0.8, label="dog")]
     assert choose_batch(pool, 2, GREEDY).chosen == ("a", "c")
-    assert choose_batch(pool, 1, GREEDY, reviewed=[candidate("z", features=(0.0,))]).chosen == ("c",)
+    assert choose_batch(pool, 1, GREEDY, reviewed=[candidate("z", 0.5)]).chosen == ("c",)
 
 
-def test_without_features_images_of_other_labels_are_unlike() -> None:
-    pool = [candidate("a", 0.5), candidate("b", 0.5), candidate("c", 0.7, label="dog")]
-    assert choose_batch(pool, 2, GREEDY).chosen == ("a", "c")
+def test_a_crowd_of_the_same_is_no_other_kind() -> None:
+    pool = [candidate("one", 0.5), candidate("crowd", *[0.6] * 30), candidate("dog", 0.8, label="dog")]
+    seen = [candidate("z", 0.5)]
+    assert choose_batch(pool, 1, GREEDY, reviewed=seen).chosen == ("dog",)
 
 
 def test_a_fifth_of_each_batch_is_random_and_no_image_comes_twice() -> None:
@@ -86,11 +86,6 @@ def test_small_pools_are_taken_whole() -> None:
     batch = choose_batch([candidate("a", 0.5), candidate("b", 0.5)], 10, acquisition)
     assert {*batch.chosen, *batch.random} == {"a", "b"}
     assert choose_batch([], 10, acquisition).chosen == ()
-
-
-def test_features_of_other_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="differ in number"):
-        choose_batch([candidate("a", features=(1.0,)), candidate("b", features=(1.0, 2.0))], 1, GREEDY)
 
 
 def test_choosing_stops_when_two_rounds_bring_less_than_random_may() -> None:
