@@ -72,6 +72,7 @@ def build_detector(settings: Settings) -> GlipModelDetector:
         settings.device,
         overlapping_labels=settings.overlapping_labels,
         box_voting=settings.box_voting,
+        mirrored=settings.mirrored,
     )
 
 

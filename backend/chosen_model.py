@@ -32,7 +32,7 @@ def open_detector(model: str | None, *, as_published: bool = False) -> tuple[Det
     """
     settings = Settings.from_env()
     if as_published:
-        settings = replace(settings, overlapping_labels=True, box_voting=False)
+        settings = replace(settings, overlapping_labels=True, box_voting=False, mirrored=False)
     project, at, name = (model or "").rpartition("@")
     is_version = bool(at) and not Path(model or "").expanduser().is_dir()
     if not is_version:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backend.domain.geometry import Box
-from backend.domain.records import Picture, Proposal, Query, Sentence
+from backend.domain.records import Picture, Proposal, Query, Sentence, names_sides
 from backend.errors import ModelError, UsageError
 from backend.model_folders import model_version
 from glip_model.caption import Caption
@@ -34,6 +34,7 @@ class GlipModelDetector:
         folder: the model's.
         overlapping_labels: whether an object may be proposed under several names.
         box_voting: whether boxes that agree on an object vote on where it lies.
+        mirrored: whether pictures are looked at in the mirror, too, where left and right do not matter.
         lane: held while this model, or one that shares its weights, works.
         state: ``idle``, ``loading``, ``ready`` or ``failed``.
     """
@@ -46,10 +47,12 @@ class GlipModelDetector:
         *,
         overlapping_labels: bool = False,
         box_voting: bool = True,
+        mirrored: bool = True,
     ) -> None:
         self.folder = folder
         self.overlapping_labels = overlapping_labels
         self.box_voting = box_voting
+        self.mirrored = mirrored
         self.lane = Lock()
         self._version_cache = version_cache
         self._device = device
@@ -86,7 +89,7 @@ class GlipModelDetector:
         self, model: "GlipDetector", name: str, pictures: Sequence[Picture], query: Query, score_threshold: float
     ) -> list[list[Proposal]]:
         """Detect with this model, or with one that was made of it; only for who holds the lane."""
-        found, names = _detect(model, name, pictures, query, score_threshold)
+        found, names = _detect(model, name, pictures, query, score_threshold, mirrored=self.mirrored)
         # The phrases of a sentence may well mean the same thing twice.
         if not self.overlapping_labels and not isinstance(query, Sentence):
             found = [_one_name_per_place(each) for each in found]
@@ -152,19 +155,32 @@ class VersionDetector:
 
 
 def _detect(
-    model: "GlipDetector", name: str, pictures: Sequence[Picture], query: Query, score_threshold: float
+    model: "GlipDetector",
+    name: str,
+    pictures: Sequence[Picture],
+    query: Query,
+    score_threshold: float,
+    *,
+    mirrored: bool,
 ) -> tuple[list["ImageDetections"], list[str]]:
     """What is found in each picture, and the names that its labels stand for."""
     from glip_model.inference import ModelOutputError
+    from glip_model.mirrored import detect_both_ways
 
     images = [np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3) for picture in pictures]
     try:
         captions, names = _captions(model, query)
+        if mirrored and not _sides_matter(query):
+            return detect_both_ways(model, images, captions, score_threshold), names
         return model.detect(images, captions, score_threshold), names
     except CaptionError as error:
         raise UsageError(str(error)) from error
     except ModelOutputError as error:
         raise ModelError(f"model {name}: {error}") from error
+
+
+def _sides_matter(query: Query) -> bool:
+    return isinstance(query, Sentence) or names_sides(words for label in query for words in label.asked)
 
 
 def _one_name_per_place(found: "ImageDetections") -> "ImageDetections":

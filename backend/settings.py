@@ -37,6 +37,7 @@ class Settings:
         overlapping_labels: an object may have several labels, and be proposed with each of them.
         box_voting: boxes lie where all that agree with them lie in the mean, other than the official network's; nothing
             in the environment changes it.
+        mirrored: pictures are looked at in the mirror, too, which makes boxes better and takes twice as long.
         correct_edges: learn how people always move the edges of boxes, and move them so before they are shown.
         predict_seconds: a batch stops after this long and answers what it has (Label Studio hangs up after 100).
     """
@@ -61,6 +62,7 @@ class Settings:
     correct_edges: bool = False
     overlapping_labels: bool = False
     box_voting: bool = True
+    mirrored: bool = True
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -91,6 +93,7 @@ class Settings:
             train_minutes=_number(values, "TRAIN_MINUTES", 0.0, 1e6),
             correct_edges=_switch(values, "CORRECT_EDGES"),
             overlapping_labels=_switch(values, "OVERLAPPING_LABELS"),
+            mirrored=_switch(values, "MIRRORED", "1"),
             predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),
         )
 
@@ -122,8 +125,8 @@ def _whole_number(values: Mapping[str, str], name: str, default: int, largest: i
     return int(number)
 
 
-def _switch(values: Mapping[str, str], name: str) -> bool:
-    value = values.get(name, "0")
+def _switch(values: Mapping[str, str], name: str, default: str = "0") -> bool:
+    value = values.get(name, default)
     if value not in ("0", "1"):
         raise UsageError(f"{PREFIX}{name} must be 1 (on) or 0 (off), not {value!r}")
     return value == "1"

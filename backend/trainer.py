@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import glip_model.finetune as finetuning
 from backend.domain.geometry import Box
 from backend.domain.learning import Mode, TrainingProgress, TrainingRequest
+from backend.domain.records import names_sides
 from backend.domain.training_data import FrozenData, Part, PseudoImage, ReviewedImage
 from backend.errors import ImageError, ModelError, TrainingError
 from backend.ports import Images
@@ -58,7 +59,10 @@ class GlipTrainer:
         settings = finetuning.default_settings(examples, self._device, mode, further=start is not None)
         base = start if start is not None and settings.mode == "full" else self._base
         minutes = request.minutes or self._minutes or settings.minutes
-        settings = replace(settings, seed=request.seed, minutes=minutes, frozen=request.frozen)
+        handling = replace(
+            settings.handling, mirror=not names_sides(word for _, words in data.labels for word in words)
+        )
+        settings = replace(settings, seed=request.seed, minutes=minutes, frozen=request.frozen, handling=handling)
         try:
             finetuning.finetune(
                 base,

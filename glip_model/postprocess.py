@@ -98,20 +98,17 @@ def detect_boxes(
             kept = kept[score[kept] >= score[kept[settings.max_detections - 1]]]
         places = boxes[kept]
         if (power := settings.voting_power) is not None:
-            places = voted_boxes(boxes, score, label, kept, threshold=settings.nms_threshold, power=power)
+            agree = agreeing(boxes, score, label, kept, settings.nms_threshold)
+            places = voted_boxes(boxes, score, kept, agree, power)
         detections.append(Detections(places, score[kept], label[kept]))
     return detections
 
 
-def voted_boxes(
-    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, *, threshold: float, power: float
-) -> Tensor:
-    """Return where kept boxes lie by the mean of the boxes of their label that overlap them by the threshold of NMS.
+def agreeing(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, threshold: float) -> Tensor:
+    """Return which boxes are about the same object as each kept one: ``(K, N)`` bool.
 
-    Each counts by ``score ** power``: neighbouring anchors err differently about an edge, and those that are as sure as
-    the best one about as little. What is surer than a kept box was suppressed by another object's, and has no vote.
-    Source: Gidaris and Komodakis, "Object detection via a multi-region and semantic segmentation-aware CNN model"
-    (2015), section 5.
+    They have its label, overlap it by the threshold of NMS, and are not surer: what is surer than a kept box was
+    suppressed by another object's.
 
     Args:
         boxes_xyxy: ``(N, 4)``, all candidates.
@@ -119,16 +116,28 @@ def voted_boxes(
         labels: ``(N,)`` integers.
         kept: ``(K,)`` indices of the boxes that NMS kept.
         threshold: least overlap, of boxes whose sides are a pixel longer, as in NMS.
+    """
+    overlap = box_iou(boxes_xyxy[kept, None], boxes_xyxy, border=1.0)
+    return (overlap >= threshold) & (labels[kept, None] == labels) & (scores <= scores[kept, None])
+
+
+def voted_boxes(boxes_xyxy: Tensor, scores: Tensor, kept: Tensor, agree: Tensor, power: float) -> Tensor:
+    """Return where kept boxes lie by the mean of all that agree with them, each counted by ``score ** power``.
+
+    Neighbouring anchors err differently about an edge, and those that are as sure as the best one about as little.
+    Source: Gidaris and Komodakis, "Object detection via a multi-region and semantic segmentation-aware CNN model"
+    (2015), section 5.
+
+    Args:
+        boxes_xyxy, scores, kept: as of `agreeing`.
+        agree: what that returned.
         power: 0 or more.
 
     Returns:
         ``(K, 4)``.
     """
-    overlap = box_iou(boxes_xyxy[kept, None], boxes_xyxy, border=1.0)  # (K, N)
     # Relative to the kept box, so that low scores to a high power stay above 0.
-    surety = scores / scores[kept, None]
-    agree = (overlap >= threshold) & (labels[kept, None] == labels) & (surety <= 1)
-    votes = surety.pow(power) * agree
+    votes = (scores / scores[kept, None]).pow(power) * agree
     return (votes @ boxes_xyxy) / votes.sum(dim=1, keepdim=True)
 
 

@@ -3,9 +3,13 @@
 Boxes are in pixels of the upright image (see ``backend.domain.geometry``); scores lie in ``[0, 1]``.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backend.domain.geometry import Box
+
+_SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,11 @@ class Label:
     @property
     def asked(self) -> tuple[str, ...]:
         return self.prompts or (self.name,)
+
+
+def names_sides(words: Iterable[str]) -> bool:
+    """Tell whether left and right matter to what is asked for, as to a left hand, so that no mirror may be used."""
+    return any(_SIDES.search(each) for each in words)
 
 
 @dataclass(frozen=True, slots=True)

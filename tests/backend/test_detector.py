@@ -1,8 +1,10 @@
 """The detector port on a real, tiny model."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -79,6 +81,29 @@ def test_what_is_found_in_a_picture_does_not_depend_on_its_company(detector: Gli
     pictures = [picture(90, 60, 0), picture(60, 90, 1), picture(90, 60, 2)]
     together = detector.detect(pictures, (Label("cat"),))
     assert together == [detector.detect([each], (Label("cat"),))[0] for each in pictures]
+
+
+@pytest.mark.parametrize(
+    ("query", "twice"),
+    [
+        ((Label("cat"),), True),
+        ((Label("left cat"), Label("dog")), False),
+        ((Label("dog", ("dog on the Right",)),), False),
+        (Sentence("a red car", (Span(2, 9, "vehicle"),)), False),
+    ],
+)
+def test_pictures_are_looked_at_in_the_mirror_too_where_sides_do_not_matter(
+    query: Query, twice: bool, folder: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "versions.json"
+    one, two = (GlipModelDetector(folder, cache, "cpu", mirrored=flag) for flag in (False, True))
+    shown = picture()
+    turned = np.frombuffer(shown.rgb, np.uint8).reshape(60, 90, 3)[:, ::-1]
+    (plain,), (careful,) = (each.detect([shown], query, score_threshold=0.0) for each in (one, two))
+    (mirrored,) = two.detect([replace(shown, rgb=turned.tobytes())], query, score_threshold=0.0)
+    assert (plain != careful) is twice
+    as_sure = [each.score for each in mirrored] == pytest.approx([each.score for each in careful], abs=1e-4)
+    assert as_sure is twice
 
 
 def test_the_weights_are_loaded_once_on_first_use_whoever_asks(detector: GlipModelDetector) -> None:

@@ -26,6 +26,7 @@ def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
             "GLIP_LABEL_TRAIN_MINUTES": "2.5",
             "GLIP_LABEL_CORRECT_EDGES": "1",
             "GLIP_LABEL_OVERLAPPING_LABELS": "1",
+            "GLIP_LABEL_MIRRORED": "0",
             "GLIP_LABEL_MODEL": "",
             "PORT": "1",
         }
@@ -37,6 +38,8 @@ def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
     assert (settings.score_threshold, settings.train_minutes) == (0.5, 2.5)
     assert settings.correct_edges
     assert settings.overlapping_labels
+    assert not settings.mirrored
+    assert Settings.from_env({}).mirrored
 
 
 def test_secrets_are_not_shown() -> None:

@@ -14,6 +14,7 @@ from backend.domain.training_data import FrozenData, LabelledBox, PseudoImage, R
 from backend.errors import ImageError
 from backend.trainer import PSEUDO_WEIGHT, GlipTrainer, training_examples
 from glip_model.adapters import load_adapter
+from glip_model.finetune import FinetuneSettings
 from glip_model.loading import load_model_folder
 from tests.fake_learning import digest_of
 from tests.fakes import FakeImages
@@ -98,6 +99,19 @@ def test_a_training_ends_after_the_minutes_of_its_request_or_else_of_the_install
 
     assert steps[None] == (1, 300)
     assert steps[1.0] == (300, 300)
+
+
+@pytest.mark.parametrize(("word", "mirrors"), [("cat", True), ("left hand", False), ("leftover", True)])
+def test_views_are_mirrored_unless_a_label_names_a_side(
+    word: str, mirrors: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[FinetuneSettings] = []
+    monkeypatch.setattr("glip_model.finetune.finetune", lambda *given: asked.append(given[3]))
+    data = FrozenData((("cat", ("animal", word)),), (ReviewedImage(digest_of("train-1"), 64, 48, boxes=(CAT,)),))
+
+    GlipTrainer(tmp_path, FakeImages(), "cpu").train(data, TrainingRequest("command"), None, tmp_path, lambda _: None)
+
+    assert asked[0].handling.mirror is mirrors
 
 
 def test_a_whole_model_goes_on_from_where_the_data_say_and_an_adapter_stays_with_the_base(tmp_path: Path) -> None:

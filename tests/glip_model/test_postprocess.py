@@ -5,7 +5,14 @@ from torch import Tensor
 
 from glip_model.anchors import grid_anchors
 from glip_model.box_ops import nms
-from glip_model.postprocess import Detections, PostprocessSettings, detect_boxes, label_scores, voted_boxes
+from glip_model.postprocess import (
+    Detections,
+    PostprocessSettings,
+    agreeing,
+    detect_boxes,
+    label_scores,
+    voted_boxes,
+)
 from tests.golden.cases import FOLDER, read_case
 
 SIZES = [(32, 40), (16, 20), (8, 10), (4, 5), (2, 3)]
@@ -131,10 +138,14 @@ def test_nothing_above_the_threshold_gives_no_detections() -> None:
     assert found.scores.shape == found.labels.shape == (0,)
 
 
+def moved(boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, power: float = 8.0) -> Tensor:
+    return voted_boxes(boxes, scores, kept, agreeing(boxes, scores, labels, kept, 0.6), power)
+
+
 def test_a_box_lies_where_those_that_agree_with_it_lie_in_the_mean() -> None:
     boxes = torch.tensor([[0.0, 0, 99, 99], [8, 0, 107, 99], [40, 0, 139, 99], [0, 8, 99, 107]])
     scores, labels = torch.tensor([0.8, 0.4, 0.8, 0.8]), torch.tensor([0, 0, 0, 1])
-    voted = voted_boxes(boxes, scores, labels, torch.tensor([0, 2, 3]), threshold=0.6, power=2.0)
+    voted = moved(boxes, scores, labels, torch.tensor([0, 2, 3]), power=2.0)
     # A quarter of the best one's vote; what overlaps less, or has another label, has none.
     torch.testing.assert_close(voted[0], (boxes[0] + boxes[1] / 4) / 1.25)
     torch.testing.assert_close(voted[1:], boxes[2:])
@@ -143,7 +154,7 @@ def test_a_box_lies_where_those_that_agree_with_it_lie_in_the_mean() -> None:
 def test_low_scores_to_a_high_power_still_vote() -> None:
     boxes, scores = torch.tensor([[0.0, 0, 99, 99], [2, 0, 101, 99]]), torch.full((2,), 1e-6)
     labels = torch.zeros(2, dtype=torch.int64)
-    voted = voted_boxes(boxes, scores, labels, torch.tensor([0]), threshold=0.6, power=8.0)
+    voted = moved(boxes, scores, labels, torch.tensor([0]))
     torch.testing.assert_close(voted, boxes.mean(dim=0, keepdim=True))
 
 
@@ -152,7 +163,7 @@ def test_what_another_objects_box_suppressed_does_not_draw_a_weaker_neighbour_to
     scores, labels = torch.tensor([0.9, 0.8, 0.3]), torch.zeros(3, dtype=torch.int64)
     kept = nms(boxes, scores, labels, 0.6)
     assert kept.tolist() == [0, 2]
-    voted = voted_boxes(boxes, scores, labels, kept, threshold=0.6, power=8.0)
+    voted = moved(boxes, scores, labels, kept)
     torch.testing.assert_close(voted[1], boxes[2])
     assert voted[0, 0] > 0
 
