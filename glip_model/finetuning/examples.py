@@ -90,7 +90,9 @@ class Pictures:
         sample, shown = self._sample(key.example)
         rng = np.random.default_rng([self._seed, key.example, key.number, key.side])
         low, high = SCALES
-        return augmented(sample, self._handling, (key.side, key.side), (low * shown, high * shown), rng)
+        size_hw = (key.side, key.side)
+        # An object that is cut off does not tell where it ends, and large ones hardly fit into small views.
+        return augmented(sample, self._handling, size_hw, (low * shown, high * shown), rng, whole=True)
 
     def _sample(self, index: int) -> tuple[Sample, float]:
         """A picture no larger than any view needs it, and how much inference would enlarge that."""

@@ -14,6 +14,8 @@ from glip_model.training.samples import Handling, Sample
 
 _LEAST_VISIBLE = 0.35
 _LEAST_SIDE = 3.0
+_LARGEST = 0.9
+"""Share of a view's side that the box it is cut around may take, where that is to be whole."""
 _FILL = (124, 116, 104)
 """RGB close to the mean that normalisation subtracts, for what lies outside a picture."""
 
@@ -76,20 +78,35 @@ def cut(sample: Sample, origin_xy: tuple[float, float], scale: float, size_hw: t
 
 
 def random_cut(
-    sample: Sample, size_hw: tuple[int, int], scales: tuple[float, float], rng: np.random.Generator
+    sample: Sample,
+    size_hw: tuple[int, int],
+    scales: tuple[float, float],
+    rng: np.random.Generator,
+    *,
+    whole: bool = False,
 ) -> Sample:
-    """A random part of the picture at a random scale, most often around one of its boxes."""
+    """A random part of the picture at a random scale, most often around one of its boxes.
+
+    Args:
+        scales: least and largest.
+        whole: that box is shown as a whole, at less than the least scale if need be.
+    """
     height, width = size_hw
     full_height, full_width = sample.rgb.shape[:2]
     scale = float(np.exp(rng.uniform(np.log(scales[0]), np.log(scales[1]))))
-    room = np.array([full_width - width / scale, full_height - height / scale])
-    low, high = np.minimum(room, 0), np.maximum(room, 0)
-    origin = rng.uniform(low, high)
+    anywhere = rng.random(2)
+    focus = None
     if len(sample.boxes_xyxy) and rng.random() < 0.7:
-        x1, y1, x2, y2 = sample.boxes_xyxy[rng.integers(len(sample.boxes_xyxy))]
-        window = np.array([width, height]) / scale
-        slack = np.maximum(window - np.array([x2 - x1, y2 - y1]), 0)
-        origin = np.clip(np.array([x1, y1]) - rng.random(2) * slack, low, high)
+        focus = sample.boxes_xyxy[rng.integers(len(sample.boxes_xyxy))]
+        if whole:
+            scale = min(scale, _LARGEST * float((np.array([width, height]) / (focus[2:] - focus[:2])).min()))
+    window = np.array([width, height]) / scale
+    room = np.array([full_width, full_height]) - window
+    low, high = np.minimum(room, 0), np.maximum(room, 0)
+    origin = low + (high - low) * anywhere
+    if focus is not None:
+        slack = np.maximum(window - (focus[2:] - focus[:2]), 0)
+        origin = np.clip(focus[:2] - rng.random(2) * slack, low, high)
     return cut(sample, (float(origin[0]), float(origin[1])), scale, size_hw)
 
 
@@ -140,11 +157,17 @@ def augmented(
     size_hw: tuple[int, int],
     scales: tuple[float, float],
     rng: np.random.Generator,
+    *,
+    whole: bool = False,
 ) -> Sample:
-    """One view of a real sample: a random cut, then the turns and colours that its set allows."""
+    """One view of a real sample: a random cut, then the turns and colours that its set allows.
+
+    Args:
+        scales, whole: as of `random_cut`.
+    """
     turns = int(rng.integers(4)) if handling.quarter_turns else 0
     wanted = size_hw if turns % 2 == 0 else (size_hw[1], size_hw[0])
-    view = random_cut(sample, wanted, scales, rng)
+    view = random_cut(sample, wanted, scales, rng, whole=whole)
     if turns:
         view = quarter_turned(view, turns)
     if handling.mirror and rng.random() < 0.5:

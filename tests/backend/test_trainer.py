@@ -89,7 +89,7 @@ def test_a_training_ends_after_the_minutes_of_its_request_or_else_of_the_install
     trainer = GlipTrainer(base, FakeImages({REVIEWED.sha256: picture(1)}), "cpu", minutes=1e-5)
     steps = {}
 
-    for minutes in (None, 1.0):
+    for minutes in (None, 1000.0):
         out = tmp_path / f"{minutes}"
         out.mkdir()
         told: list[TrainingProgress] = []
@@ -98,7 +98,7 @@ def test_a_training_ends_after_the_minutes_of_its_request_or_else_of_the_install
         steps[minutes] = (len(told), told[-1].steps)
 
     assert steps[None] == (1, 300)
-    assert steps[1.0] == (300, 300)
+    assert steps[1000.0] == (300, 300)
 
 
 @pytest.mark.parametrize(("word", "mirrors"), [("cat", True), ("left hand", False), ("leftover", True)])

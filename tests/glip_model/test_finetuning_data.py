@@ -47,6 +47,16 @@ def test_views_grow_where_nothing_is_kept_of_them() -> None:
     assert {view.side for view in growing.step(3)} == {192}
 
 
+def test_most_views_show_the_whole_of_an_object_that_is_larger_than_they_are() -> None:
+    rgb = np.full((400, 500, 3), 90, dtype=np.uint8)
+    large = TrainingExample(lambda: rgb, boxes([50, 40, 450, 360]), (0,))
+    pictures = Pictures([large], PixelSettings(400, 500), Handling(), 0)
+    views = [pictures.view(View(0, number, 160)) for number in range(60)]
+    sides = [tuple(view.boxes_xyxy[0, 2:] - view.boxes_xyxy[0, :2]) for view in views if len(view.boxes_xyxy)]
+    whole = [width < 150 and abs(width / height - 400 / 320) < 0.01 for width, height in sides]
+    assert 0.55 < sum(whole) / len(views) < 0.95  # the others are cut anywhere
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
