@@ -4,7 +4,7 @@ Simulated projects, 5 to 200 gate images each, in which the simulated annotator 
 propose; scores are read by thresholds that are fitted as in a real project. Labels are as a person left them who saw
 the boxes of the version in production, or drawn by hand, as before the first version. No better: candidates are fresh
 draws of the very detector in production, several in a row against the same production, as after each batch of
-corrections; what counts is how many projects ever promote one. The seconds alone decide here, so that the other
+corrections; what counts is how many projects ever promote one. Seconds and AP50 alone decide here, so that the other
 conditions, which can only refuse, do not flatter the result. Better: candidates that are by the knobs 10 % faster for a
 person; they have to pass every condition. Prints both, and fails where promises fail.
 """
@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from backend.analysis.bootstrap import ratio_bounds
-from backend.analysis.contenders import compared_seconds, image_sizes
-from backend.analysis.overlap import Floats
+from backend.analysis.bootstrap import RESAMPLES, image_counts, ratio_bounds
+from backend.analysis.contenders import Contender, compared_seconds, image_sizes
+from backend.analysis.gate import label_precisions, rises
 from backend.analysis.simulated_annotator import Annotator
 from backend.domain.calibration import Calibration
 from backend.domain.learning import Answers, Contest
@@ -105,22 +105,30 @@ def false_promotions(world: World, projects: int, tries: int, seed: int, *, draw
         images = [reviewed[versions[0]][place] for place in places]
         found = [tuple(world.draws[version][place] for place in places) for version in versions]
         shown = [contender(images, each, SETTINGS.costs, uncalibrated) for each in found]
-        costs = [compared_seconds(images, (shown[0], each), SETTINGS.costs) for each in shown[1:]]
-        sizes = image_sizes(images, SETTINGS.costs)
         promoted = [
-            attempt for attempt, (old, new) in enumerate(costs, start=1) if faster(new - old, sizes, attempt, chance)
+            attempt
+            for attempt, each in enumerate(shown[1:], start=1)
+            if passes(images, (shown[0], each), attempt, chance)
         ]
         first, ever = first + (1 in promoted), ever + bool(promoted)
     return first, ever
 
 
-def faster(differences: Floats, sizes: Floats, attempt: int, chance: np.random.Generator) -> bool:
-    """Whether the candidate of this attempt is promoted by its seconds, less those of production."""
+def passes(
+    images: Sequence[ReviewedImage], both: tuple[Contender, Contender], attempt: int, chance: np.random.Generator
+) -> bool:
+    """Whether the candidate of this attempt is promoted by its seconds or its AP50."""
+    old, new = compared_seconds(images, both, SETTINGS.costs)
     # Half of them are not even faster by themselves; no need to draw.
-    if differences.mean() >= 0:
+    if (new - old).mean() >= 0:
         return False
-    _, high = ratio_bounds(differences, sizes, SETTINGS.alpha_of(attempt), chance)
-    return high < 0
+    of_seconds, of_precision = SETTINGS.alphas_of(attempt, len(images))
+    _, high = ratio_bounds(new - old, image_sizes(images, SETTINGS.costs), of_seconds, chance)
+    if high < 0 or not of_precision:
+        return high < 0
+    counts = np.concatenate([np.ones((1, len(images))), image_counts(len(images), RESAMPLES, chance)])
+    precisions = np.stack(list(label_precisions(images, both, counts).values()))
+    return rises(np.nanmean(precisions[..., 0], 0), of_precision)
 
 
 def faster_detector(share: float, seed: int) -> tuple[SyntheticDetector, float]:

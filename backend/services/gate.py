@@ -73,8 +73,8 @@ def _slowest(answers: Answers) -> float | None:
 def _reason(decision: GateDecision) -> str:
     if not decision.promoted:
         return "; ".join(decision.reasons)
-    seconds = decision.seconds
-    return (
-        f"{seconds.candidate:.1f} s of a person for each image instead of {seconds.production:.1f}, "
-        f"on {decision.images} held-out images"
-    )
+    seconds, ap50 = decision.seconds, decision.ap50
+    told = f"{seconds.candidate:.1f} s of a person for each image instead of {seconds.production:.1f}"
+    if decision.finds_more and ap50 is not None:
+        told += f" and AP50 {ap50.candidate:.3f} instead of {ap50.production:.3f}"
+    return f"{told}, on {decision.images} held-out images"

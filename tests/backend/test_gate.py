@@ -150,6 +150,42 @@ def test_a_faster_candidate_with_slow_answers_is_refused() -> None:
     assert reason == "slower: 0.600 s per image instead of 0.500"
 
 
+def relabelled(better_on: int) -> tuple[list[ReviewedImage], Contender, Contender]:
+    """40 objects, of which production calls every second one by another name; the candidate places some better."""
+    images = [
+        ReviewedImage(f"{at:064x}", 640, 640, boxes=(LabelledBox(Box(100, 100, 200, 200), "cat"),)) for at in range(40)
+    ]
+
+    def model(labels: Sequence[str], exact: Sequence[bool]) -> Contender:
+        boxes = [Box(100, 100, 195 if each else 175, 200) for each in exact]
+        shown = [[Proposal(box, label, 0.9, label)] for box, label in zip(boxes, labels, strict=True)]
+        return Contender(shown, [ShowThresholds(0.5)] * 40, [PLAIN] * 40)
+
+    exact = [at < better_on for at in range(40)]
+    return images, model(["cat", "dog"] * 20, [not each for each in exact]), model(["cat"] * 40, exact)
+
+
+def test_what_finds_more_beyond_doubt_need_only_measure_faster() -> None:
+    asked = replace(QUICK, costs=replace(LABEL_STUDIO, relabel=0.01))
+    faster = decide(*relabelled(22), asked)
+    assert faster.promoted
+    assert faster.finds_more
+    assert faster.seconds.high is not None
+    assert faster.seconds.high > 0 > faster.seconds.candidate - faster.seconds.production
+    slower = decide(*relabelled(18), asked)
+    assert slower.finds_more
+    assert [reason.partition(":")[0] for reason in slower.reasons] == ["not clearly faster"]
+    few = decide(*relabelled(22), replace(asked, precision_images=41))
+    assert not few.finds_more
+    assert not few.promoted
+
+
+def test_seconds_and_precision_share_what_may_be_erred() -> None:
+    assert sum(QUICK.alphas_of(2, 20)) == pytest.approx(QUICK.alpha_of(2))
+    assert QUICK.alphas_of(2, 20)[1] == pytest.approx(0.1 * QUICK.alpha_of(2))
+    assert QUICK.alphas_of(2, 19) == (QUICK.alpha_of(2), 0.0)
+
+
 def test_later_tries_may_err_less() -> None:
     images = reviewed()
     both = contender(images, GOOD), contender(images, GOOD, 2)
