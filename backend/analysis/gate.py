@@ -81,8 +81,8 @@ class GateDecision:
 
     Attributes:
         seconds: of a person per image; bounds at what seconds may err by, those of all other figures at 0.05.
-        finds_more: AP50 rose, at what it may err by.
         ap, ap50: over labels, in ``[0, 1]``; None without true boxes.
+        finds_more: AP50 rose, at what it may err by.
         labels: AP50 per label with true boxes.
         calibration: error in ``[0, 1]``; None where one of them proposes nothing. It is told and decides nothing: a
             model that is right about nothing is easily honest, and what a person pays for scores is in the seconds.
@@ -148,6 +148,7 @@ def decide(
     counts = np.concatenate([np.ones((1, len(images))), image_counts(len(images), settings.resamples, chance)])
     labels = label_precisions(images, both, counts)
     precisions = np.stack(list(labels.values())) if labels else None  # (L, 2, 1 + B, T)
+    ap50 = None if precisions is None else np.nanmean(precisions[..., 0], 0)  # (2, 1 + B)
     decision = GateDecision(
         promoted=False,
         reasons=(),
@@ -155,8 +156,8 @@ def decide(
         boxes=boxes,
         seconds=seconds,
         ap=None if precisions is None else _change(np.nanmean(precisions, (0, 3))),
-        ap50=None if precisions is None else _change(np.nanmean(precisions[..., 0], 0)),
-        finds_more=precisions is not None and rises(np.nanmean(precisions[..., 0], 0), of_precision),
+        ap50=None if ap50 is None else _change(ap50),
+        finds_more=ap50 is not None and rises(ap50, of_precision),
         labels={label: _change(each[..., 0]) for label, each in labels.items()},
         calibration=_calibration(images, both, counts),
         latency=_latency(both),
