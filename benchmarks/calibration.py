@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--part", default="test")
     parser.add_argument("--model", help="name or folder; glip-nano by default")
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=Path("calibration.json"), help="where the JSON goes")
+    parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     arguments = parser.parse_args()
     findings = [measure("synthetic", number, arguments.trials, synthetic(number)) for number in NUMBERS]
     for folder in arguments.data:

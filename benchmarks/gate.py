@@ -1,4 +1,4 @@
-"""How often the gate errs: ``python -m benchmarks.gate [--projects 1000]``.
+"""How often the gate errs: ``python -m benchmarks.gate --out FILE [--projects 1000]``.
 
 Simulated projects, 5 to 200 gate images each, in which the simulated annotator reviews what synthetic detectors
 propose; scores are read by thresholds that are fitted as in a real project. Labels are as a person left them who saw
@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from backend.analysis.bootstrap import RESAMPLES, image_counts, ratio_bounds
-from backend.analysis.contenders import Contender, compared_seconds, image_sizes
-from backend.analysis.gate import label_precisions, rises
+from backend.analysis.contenders import Contender, compared_seconds
+from backend.analysis.gate import GateSettings, decide
 from backend.analysis.simulated_annotator import Annotator
 from backend.domain.calibration import Calibration
 from backend.domain.learning import Answers, Contest
@@ -105,30 +104,17 @@ def false_promotions(world: World, projects: int, tries: int, seed: int, *, draw
         images = [reviewed[versions[0]][place] for place in places]
         found = [tuple(world.draws[version][place] for place in places) for version in versions]
         shown = [contender(images, each, SETTINGS.costs, uncalibrated) for each in found]
-        promoted = [
-            attempt
-            for attempt, each in enumerate(shown[1:], start=1)
-            if passes(images, (shown[0], each), attempt, chance)
-        ]
+        settings = replace(SETTINGS, seed=int(chance.integers(2**31)))
+        promoted = [k for k, each in enumerate(shown[1:], start=1) if passes(images, (shown[0], each), settings, k)]
         first, ever = first + (1 in promoted), ever + bool(promoted)
     return first, ever
 
 
-def passes(
-    images: Sequence[ReviewedImage], both: tuple[Contender, Contender], attempt: int, chance: np.random.Generator
-) -> bool:
-    """Whether the candidate of this attempt is promoted by its seconds or its AP50."""
-    old, new = compared_seconds(images, both, SETTINGS.costs)
+def passes(images: Sequence[ReviewedImage], both: tuple[Contender, Contender], settings: GateSettings, k: int) -> bool:
+    """Whether the candidate, the k-th, is promoted where only its seconds and its AP50 decide."""
+    production, candidate = compared_seconds(images, both, settings.costs)
     # Half of them are not even faster by themselves; no need to draw.
-    if (new - old).mean() >= 0:
-        return False
-    of_seconds, of_precision = SETTINGS.alphas_of(attempt, len(images))
-    _, high = ratio_bounds(new - old, image_sizes(images, SETTINGS.costs), of_seconds, chance)
-    if high < 0 or not of_precision:
-        return high < 0
-    counts = np.concatenate([np.ones((1, len(images))), image_counts(len(images), RESAMPLES, chance)])
-    precisions = np.stack(list(label_precisions(images, both, counts).values()))
-    return rises(np.nanmean(precisions[..., 0], 0), of_precision)
+    return bool(candidate.mean() < production.mean()) and decide(images, *both, settings, k).pays
 
 
 def faster_detector(share: float, seed: int) -> tuple[SyntheticDetector, float]:
@@ -182,7 +168,7 @@ def promotions(
         images = [world.images[place] for place in chance.choice(len(world.images), size, replace=False)]
         production, candidate = (Answers(proposed(images, each, chance), ()) for each in (PRODUCTION, better))
         images = left(images, production.proposals, drawn)
-        settings = replace(SETTINGS, resamples=500, seed=int(chance.integers(2**31)))
+        settings = replace(SETTINGS, seed=int(chance.integers(2**31)))
         ruling = judge(Contest(tuple(images), production, candidate, attempt=1), settings)
         promoted += ruling.promote
         gains.append(1 - ruling.numbers["seconds"]["candidate"] / ruling.numbers["seconds"]["production"])
@@ -196,7 +182,7 @@ def main() -> None:
     parser.add_argument("--better", type=int, default=300, help="better candidates per number of gate images")
     parser.add_argument("--images", type=int, default=1000, help="images that gate sets are drawn from")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("gate.json"), help="where the JSON goes")
+    parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     arguments = parser.parse_args()
     world = make_world(PRODUCTION, arguments.images, arguments.seed)
     better, share = faster_detector(0.9, arguments.seed)

@@ -75,14 +75,21 @@ def average_precision(matched: MatchedLabel, counts: Floats) -> Floats:
 
 def _precision(matched: MatchedLabel, counts: Floats) -> Floats:
     objects = counts @ matched.objects  # (B,)
-    weights = counts[:, matched.images][:, None, :]  # (B, 1, D)
-    right = np.cumsum(weights * matched.found, -1)  # (B, T, D)
+    weights = counts[:, matched.images]  # (B, D)
     shown = np.cumsum(weights, -1)
+    # Precision is highest, and recall grows, where an object is found: the other detections are most, and only counted.
+    means = [_mean_precision(weights[:, found], shown[:, found], objects) for found in matched.found]
+    return np.where(objects[:, None] > 0, np.stack(means, -1), np.nan)
+
+
+def _mean_precision(weights: Floats, shown: Floats, objects: Floats) -> Floats:
+    """The mean ``(B,)`` over points of recall, of detections that find an object, given their weights and the sums of
+    weights up to them ``(B, F)``."""
+    right = np.cumsum(weights, -1)
     precision = np.divide(right, shown, out=np.zeros_like(right), where=shown > 0)
-    best = np.maximum.accumulate(precision[..., ::-1], -1)[..., ::-1]
-    recall = right / np.where(objects > 0, objects, 1.0)[:, None, None]
+    best = np.maximum.accumulate(precision[:, ::-1], -1)[:, ::-1]
+    recall = right / np.where(objects > 0, objects, 1.0)[:, None]
     # Each detection answers for the points of recall that it is the first to reach.
     reached = np.floor(recall * (_RECALLS - 1) + 1 + 1e-9) * (right > 0)
     points = np.diff(reached, axis=-1, prepend=0)
-    means = (best * points).sum(-1) / _RECALLS
-    return np.where(objects[:, None] > 0, means, np.nan)
+    return np.asarray((best * points).sum(-1) / _RECALLS)

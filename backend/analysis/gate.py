@@ -109,6 +109,12 @@ class GateDecision:
         """Whether there were images enough to look."""
         return self.seconds.high is not None
 
+    @property
+    def pays(self) -> bool:
+        """Whether it is faster beyond doubt, or measured faster and finds more beyond doubt."""
+        clearly = self.seconds.high is not None and self.seconds.high < 0
+        return clearly or (self.finds_more and self.seconds.candidate < self.seconds.production)
+
     def to_json(self) -> dict[str, object]:
         return asdict(self)
 
@@ -146,7 +152,7 @@ def decide(
     chance = np.random.default_rng(settings.seed)
     seconds = _seconds(images, both, settings.costs, of_seconds, chance)
     counts = np.concatenate([np.ones((1, len(images))), image_counts(len(images), settings.resamples, chance)])
-    labels = label_precisions(images, both, counts)
+    labels = _label_precisions(images, both, counts)
     precisions = np.stack(list(labels.values())) if labels else None  # (L, 2, 1 + B, T)
     ap50 = None if precisions is None else np.nanmean(precisions[..., 0], 0)  # (2, 1 + B)
     decision = GateDecision(
@@ -157,7 +163,7 @@ def decide(
         seconds=seconds,
         ap=None if precisions is None else _change(np.nanmean(precisions, (0, 3))),
         ap50=None if ap50 is None else _change(ap50),
-        finds_more=ap50 is not None and rises(ap50, of_precision),
+        finds_more=ap50 is not None and _rises(ap50, of_precision),
         labels={label: _change(each[..., 0]) for label, each in labels.items()},
         calibration=_calibration(images, both, counts),
         latency=_latency(both),
@@ -184,7 +190,7 @@ def _boxes_of(images: Sequence[ReviewedImage]) -> Counter[str]:
     return Counter(box.label for image in images for box in image.boxes)
 
 
-def label_precisions(
+def _label_precisions(
     images: Sequence[ReviewedImage], both: tuple[Contender, Contender], counts: Floats
 ) -> dict[str, Floats]:
     """AP ``(2, B, T)`` of each label with true boxes, where image i counts ``counts[b, i]`` times."""
@@ -217,7 +223,7 @@ def _latency(both: tuple[Contender, Contender]) -> Change | None:
     return None if production is None or candidate is None else Change(production, candidate)
 
 
-def rises(figures: Floats, alpha: float) -> bool:
+def _rises(figures: Floats, alpha: float) -> bool:
     """Whether a figure ``(2, 1 + B)`` of both rises in all but ``alpha`` of the resamples; never where that is 0."""
     return alpha > 0 and bool(np.nanquantile(figures[1, 1:] - figures[0, 1:], alpha, method="lower") > 0)
 
@@ -232,8 +238,7 @@ def _change(figures: Floats) -> Change:
 def _reasons(decision: GateDecision, settings: GateSettings, boxes: Mapping[str, int]) -> tuple[str, ...]:
     reasons = []
     seconds, ap50 = decision.seconds, decision.ap50
-    clearly = seconds.high is not None and seconds.high < 0
-    if not clearly and not (decision.finds_more and seconds.candidate < seconds.production):
+    if not decision.pays:
         reasons.append(f"not clearly faster: {seconds.candidate:.2f} s per image instead of {seconds.production:.2f}")
     if ap50 and ap50.high is not None and ap50.high < -settings.ap_margin:
         reasons.append(f"AP50 fell from {ap50.production:.3f} to {ap50.candidate:.3f}")
