@@ -73,7 +73,6 @@ def main(arguments: Sequence[str]) -> int:
     """Work on one job; returns the exit code: 0 where it is finished or there is none."""
     from backend.bootstrap import build_learn
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.nice(_LOWEST_PRIORITY)
@@ -82,6 +81,8 @@ def main(arguments: Sequence[str]) -> int:
         claim = training.claim(f"{socket.gethostname()}:{os.getpid()}", int(arguments[0]) if arguments else None)
         if claim is None:
             return 0
+        # Before, SIGTERM just ends it: there is nothing to give back.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             learn(claim)
         except KeyboardInterrupt:

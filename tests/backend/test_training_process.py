@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,19 @@ def test_the_child_is_in_our_session_where_its_low_priority_counts_and_spared_by
         assert os.getpgid(pid) == pid
     finally:
         process.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads from /proc what the child has loaded")
+def test_a_child_that_is_stopped_before_it_has_a_job_ends_without_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    process = TrainingProcess(lambda: True, child_environment(HOME=str(tmp_path), DATABASE_URL=""))
+    process()
+    try:
+        _wait_for(lambda: b"sklearn" in Path(f"/proc/{process.pid}/maps").read_bytes())  # amid its imports
+    finally:
+        process.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_a_job_no_child_is_started(tmp_path: Path) -> None:
@@ -47,7 +60,12 @@ def test_its_threads_sleep_while_they_wait_unless_told_otherwise(
 
 def _environment(pid: int | None) -> list[bytes]:
     """Of a process that was just started, which has none for its first moment."""
-    deadline = time.monotonic() + 20
-    while not (given := Path(f"/proc/{pid}/environ").read_bytes()) and time.monotonic() < deadline:
+    given = Path(f"/proc/{pid}/environ")
+    _wait_for(given.read_bytes)
+    return given.read_bytes().split(b"\0")
+
+
+def _wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not what() and time.monotonic() < deadline:
         time.sleep(0.01)
-    return given.split(b"\0")
