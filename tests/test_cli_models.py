@@ -13,7 +13,7 @@ from backend.cli import run
 from backend.db.schema import open_prepared
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.facts import ProjectState
-from backend.domain.learning import Mode, ModelVersion
+from backend.domain.learning import PRODUCTION, AliasMove, Mode, ModelVersion, MoveKind
 from backend.ports import UnitOfWork
 from backend.settings import Settings
 from tests.facts import UID, at
@@ -56,6 +56,20 @@ def test_versions_are_listed_with_a_star_at_what_is_in_production(
     assert printed(capsys, "list", "--project", "7").splitlines()[3].startswith("* glip-nano-0002")
     listed = json.loads(printed(capsys, "list", "--project", "7", "--json"))
     assert (listed["production"], len(listed["versions"])) == ("glip-nano-0002", 2)
+
+
+def test_what_the_gate_promoted_later_is_listed_with_that_reason(
+    database: Callable[[], UnitOfWork], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with database() as unit:
+        move = AliasMove(UID, PRODUCTION, "glip-nano-0001", MoveKind.PROMOTION, at(1), "gate", "8 s instead of 9", {})
+        unit.versions.move(move)
+        unit.commit()
+    lines = printed(capsys, "list", "--project", "7").splitlines()
+    assert lines[2].startswith("* glip-nano-0001")
+    assert lines[2].endswith("8 s instead of 9")
+    printed(capsys, "promote", "--project", "7", "glip-nano-0002", "--reason", "a look at it")
+    assert printed(capsys, "list", "--project", "7").splitlines()[3].endswith("12 s less for each image")
 
 
 def test_a_version_shows_what_it_is_made_of_and_how_it_did(

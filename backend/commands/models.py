@@ -1,7 +1,7 @@
 """``glip-label models``: a project's model versions, and which of them is in production."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ def list_versions(project: str, as_json: bool) -> None:
       glip-label models list --project 7
     """
     from backend.bootstrap import base_version, open_database
+    from backend.domain.learning import PRODUCTION
     from backend.services.promotion import production_version
     from backend.settings import Settings
 
@@ -48,12 +49,13 @@ def list_versions(project: str, as_json: bool) -> None:
         state = _found(unit, project)
         versions = unit.versions.all(state.uid)
         production = production_version(unit, state.uid, base)
+        moves = unit.versions.moves(state.uid, PRODUCTION)
     name = base if production is None else production.name
     if as_json:
         rows = [version_to_json(version) for version in versions]
         click.echo(json.dumps({"base": base, "production": name, "versions": rows}, ensure_ascii=False, indent=1))
         return
-    click.echo("\n".join(_table(base, name, versions)))
+    click.echo("\n".join(_table(base, name, versions, moves)))
 
 
 @command.command()
@@ -146,10 +148,13 @@ def move_to_json(move: "AliasMove") -> dict[str, Any]:
     return asdict(move) | {"moved_at": move.moved_at.isoformat()}
 
 
-def _table(base: str, production: str, versions: "Sequence[ModelVersion]") -> Iterator[str]:
+def _table(
+    base: str, production: str, versions: "Sequence[ModelVersion]", moves: "Iterable[AliasMove]"
+) -> Iterator[str]:
+    promoted = {move.version: move.reason for move in moves if move.actor == "gate"}
     rows = [(base, "", "", "", "the configured model")]
     rows += [
-        (each.name, each.mode.value, _images(each), f"{each.created_at:%Y-%m-%d %H:%M}", _gate(each, base))
+        (each.name, each.mode.value, _images(each), f"{each.created_at:%Y-%m-%d %H:%M}", _gate(each, base, promoted))
         for each in versions
     ]
     header = ("version", "mode", "images", "made (UTC)", "gate")
@@ -163,10 +168,11 @@ def _images(version: "ModelVersion") -> str:
     return str(version.metrics.get("images", {}).get("train", ""))
 
 
-def _gate(version: "ModelVersion", base: str) -> str:
+def _gate(version: "ModelVersion", base: str, promoted: Mapping[str | None, str]) -> str:
+    """What the gate said last: what it refused it may have promoted later."""
     if version.base != base:
         return f"trained from {version.base}"
-    return str(version.metrics.get("gate", {}).get("reason", ""))
+    return promoted.get(version.name) or str(version.metrics.get("gate", {}).get("reason", ""))
 
 
 def _lines(told: dict[str, Any]) -> Iterator[str]:

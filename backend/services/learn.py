@@ -164,6 +164,9 @@ class Learn:
             stays = production_version(unit, job.project, base) == compared
             promote = ruling.promote and job.request.promote and stays
             outcome = _outcome(name, ruling, promote=promote, stays=stays)
+            look = about["metrics"].get("looked_again")
+            if look is not None and about["parent"] == look["version"]:
+                outcome = f"{look['version']}, looked at again, went into production: {look['reason']}; {outcome}"
             _held(unit.jobs.finish(job, JobState.DONE, self._clock(), outcome, name), job)
             unit.versions.add(version)
             if told.judgements:

@@ -28,7 +28,7 @@ def refused(tmp_path: Path, ruling: Ruling = FASTER) -> House:
 
 def test_it_is_judged_on_what_was_held_out_and_on_what_was_reviewed_since(tmp_path: Path) -> None:
     house = refused(tmp_path)
-    house.run(mode=Mode.FULL)
+    job = house.run(mode=Mode.FULL)
     first, second, look = house.contests
     held_out = [digest_of("tune-3"), digest_of("gate-4")]
     assert [image.sha256 for image in first.images] == held_out
@@ -36,6 +36,7 @@ def test_it_is_judged_on_what_was_held_out_and_on_what_was_reviewed_since(tmp_pa
     assert [image.sha256 for image in second.images] == held_out
     assert [contest.attempt for contest in house.contests] == [1, 2, 3]
     assert house.in_production() is None
+    assert job.outcome == "glip-nano-0002 was not promoted: not clearly faster"
     with house.database() as unit:
         version = unit.versions.all(UID)[-1]
     assert version.metrics["looked_again"] == {"version": "glip-nano-0001", **FASTER.to_json()}
@@ -46,7 +47,11 @@ def test_where_it_passes_now_it_goes_into_production_and_the_newest_version_is_h
     house = House(tmp_path, FASTER, announce=announced.append)
     house.run(mode=Mode.FULL)
     house.rulings = [FASTER, BETTER, FASTER]
-    house.run(mode=Mode.FULL)
+    job = house.run(mode=Mode.FULL)
+    assert job.outcome == (
+        "glip-nano-0001, looked at again, went into production: 8 s instead of 9; "
+        "glip-nano-0002 was not promoted: not clearly faster"
+    )
     with house.database() as unit:
         moves = [(move.version, move.kind, move.actor, move.reason) for move in unit.versions.moves(UID, "production")]
         parents = [version.parent for version in unit.versions.all(UID)]
