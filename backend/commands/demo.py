@@ -1,9 +1,10 @@
 """``glip-label demo``: a real Label Studio beside the service, with pre-annotated projects."""
 
+import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backend.errors import LabelStudioError
-from backend.settings import Settings, child_environment
+from backend.settings import PREFIX, Settings, child_environment
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from integrations.label_studio.server import RunningLabelStudio
 
 _LOG = "service.log"
+_ENVIRONMENT = "environment"
 
 
 @click.command()
@@ -62,7 +64,7 @@ def command(
     click.echo("starting Label Studio (the first time takes about a minute)")
     with (
         label_studio_server(executable, data / "label-studio", port=port) as running,
-        _service(running, data, backend_port) as service_url,
+        _service(given := _settings(running, data), data, backend_port) as service_url,
         label_studio_api(running.url, running.account.token) as api,
     ):
         for sample in samples:
@@ -71,6 +73,7 @@ def command(
         remark = f" ({DEMO_REMARK})" if settings.model == DEMO_MODEL else ""
         click.echo(f"model {connection.model_version}{remark}")
         click.echo(f"log in at {running.url} as {running.account.email} with password {running.account.password}")
+        click.echo(f"for `glip-label stats --project {project}` and the like in another terminal: {_kept(data, given)}")
         click.echo("Ctrl-C stops everything")
         _wait_for_interrupt()
         click.echo("stopping")
@@ -100,20 +103,32 @@ def _samples(files: Path, scenes: int, images: Path | None, labels: str | None) 
         yield SampleProject(f"Demo: {folder.name}"[:50], wanted, folder, copies)
 
 
+def _settings(running: "RunningLabelStudio", data: Path) -> dict[str, str]:
+    """What the service works with, and other commands on the same projects."""
+    return {
+        "LABEL_STUDIO_URL": running.url,
+        "LABEL_STUDIO_TOKEN": running.account.token,
+        "DATABASE_URL": f"sqlite:///{(data / 'glip-label.sqlite3').absolute()}",
+    }
+
+
+def _kept(data: Path, given: Mapping[str, str]) -> str:
+    """Write the settings where a shell can read them, and nobody else; the command that does."""
+    path = (data / _ENVIRONMENT).absolute()
+    path.touch(0o600)
+    lines = (f"export {PREFIX}{name}={shlex.quote(value)}\n" for name, value in given.items())
+    path.write_text("".join(lines), encoding="utf-8")
+    return f". {shlex.quote(str(path))}"
+
+
 @contextmanager
-def _service(running: "RunningLabelStudio", data: Path, port: int) -> Iterator[str]:
+def _service(given: Mapping[str, str], data: Path, port: int) -> Iterator[str]:
     """Run ``glip-label serve`` as a child; yields its address."""
     from integrations.processes import LOOPBACK, child_server, free_port
 
     chosen = free_port(port)
     url = f"http://{LOOPBACK}:{chosen}"
-    environment = child_environment(
-        LABEL_STUDIO_URL=running.url,
-        LABEL_STUDIO_TOKEN=running.account.token,
-        DATABASE_URL=f"sqlite:///{(data / 'glip-label.sqlite3').absolute()}",
-        BASIC_AUTH_USER="",
-        BASIC_AUTH_PASSWORD="",
-    )
+    environment = child_environment(**given, BASIC_AUTH_USER="", BASIC_AUTH_PASSWORD="")
     serve = [sys.executable, "-m", "backend.cli", "serve", "--host", LOOPBACK, "--port", str(chosen)]
     with child_server(serve, health_url=f"{url}/health", log=data / _LOG, environment=environment):
         yield url

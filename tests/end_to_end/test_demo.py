@@ -105,6 +105,15 @@ def test_the_demo_prints_log_in_and_model(first_run: FirstRun) -> None:
     assert re.search(r"^model \S+-[0-9a-f]{8}", first_run.printed, re.MULTILINE)
 
 
+def test_other_commands_work_on_the_demos_projects_with_the_settings_it_leaves(first_run: FirstRun) -> None:
+    kept = first_run.home / "demo" / "environment"
+    assert kept.stat().st_mode & 0o077 == 0
+    assert f". {kept}" in first_run.printed
+    listing = f". {kept}; {sys.executable} -m backend.cli models list --project {first_run.projects[0]}"
+    listed = subprocess.run(["sh", "-c", listing], capture_output=True, text=True, check=True)
+    assert "the configured model" in listed.stdout
+
+
 def test_the_demo_takes_free_ports_where_the_wanted_ones_are_busy(first_run: FirstRun) -> None:
     assert first_run.busy_port not in first_run.ports
 
