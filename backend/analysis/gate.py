@@ -33,8 +33,9 @@ class GateSettings:
         costs: of the project's way of reviewing.
         alpha: bounds of a person's seconds and of AP50 err with this probability over all tries against the same
             production.
-        precision_share, precision_images: what of it AP50 may err by, with as many images. Few of them say more of
-            AP50, which all scores decide, than of seconds, which a few boxes near a threshold do.
+        precision_share: what of it AP50 may err by. Few images say more of AP50, which all scores decide, than of
+            seconds, which a few boxes near a threshold do.
+        precision_images, precision_factor: with fewer images AP50 has to rise by this factor.
         least_images, least_boxes: with fewer nothing is promoted.
         ap_margin: AP50 may not be seen to fall by more. It is not AP that decides: boxes that were left lie exactly
             where production placed them, which stricter overlaps reward.
@@ -46,6 +47,7 @@ class GateSettings:
     alpha: float = 0.05
     precision_share: float = 0.1
     precision_images: int = 20
+    precision_factor: float = 2.0
     least_images: int = 5
     least_boxes: int = 10
     ap_margin: float = 0.005
@@ -59,10 +61,14 @@ class GateSettings:
         """What the bounds may err by at this try against the same production, the first of which is 1."""
         return self.alpha * 6 / (math.pi * attempt) ** 2
 
-    def alphas_of(self, attempt: int, images: int) -> tuple[float, float]:
+    def alphas_of(self, attempt: int) -> tuple[float, float]:
         """How that is shared by seconds and AP50."""
-        share = self.precision_share if images >= self.precision_images else 0.0
-        return self.alpha_of(attempt) * (1 - share), self.alpha_of(attempt) * share
+        alpha = self.alpha_of(attempt)
+        return alpha * (1 - self.precision_share), alpha * self.precision_share
+
+    def factor_of(self, images: int) -> float:
+        """How many times production's AP50 the candidate's has to be, with so many images."""
+        return 1.0 if images >= self.precision_images else self.precision_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ class GateDecision:
     Attributes:
         seconds: of a person per image; bounds at what seconds may err by, those of all other figures at 0.05.
         ap, ap50: over labels, in ``[0, 1]``; None without true boxes.
-        finds_more: AP50 rose, at what it may err by.
+        finds_more: AP50 rose, by a factor where images are few, at what it may err by.
         labels: AP50 per label with true boxes.
         calibration: error in ``[0, 1]``; None where one of them proposes nothing. It is told and decides nothing: a
             model that is right about nothing is easily honest, and what a person pays for scores is in the seconds.
@@ -140,7 +146,7 @@ def decide(
         raise ValueError(f"{len(images)} gate images, but proposals for {found}")
     boxes = sum(len(image.boxes) for image in images)
     alpha = settings.alpha_of(attempt)
-    of_seconds, of_precision = settings.alphas_of(attempt, len(images))
+    of_seconds, of_precision = settings.alphas_of(attempt)
     if not images or len(images) < settings.least_images or boxes < settings.least_boxes:
         least = f"{settings.least_images} images and {settings.least_boxes} boxes"
         reason = f"{len(images)} gate images with {boxes} boxes are too few: {least} are needed"
@@ -163,7 +169,7 @@ def decide(
         seconds=seconds,
         ap=None if precisions is None else _change(np.nanmean(precisions, (0, 3))),
         ap50=None if ap50 is None else _change(ap50),
-        finds_more=ap50 is not None and _rises(ap50, of_precision),
+        finds_more=ap50 is not None and _rises(ap50, of_precision, settings.factor_of(len(images))),
         labels={label: _change(each[..., 0]) for label, each in labels.items()},
         calibration=_calibration(images, both, counts),
         latency=_latency(both),
@@ -223,9 +229,9 @@ def _latency(both: tuple[Contender, Contender]) -> Change | None:
     return None if production is None or candidate is None else Change(production, candidate)
 
 
-def _rises(figures: Floats, alpha: float) -> bool:
-    """Whether a figure ``(2, 1 + B)`` of both rises in all but ``alpha`` of the resamples; never where that is 0."""
-    return alpha > 0 and bool(np.nanquantile(figures[1, 1:] - figures[0, 1:], alpha, method="lower") > 0)
+def _rises(figures: Floats, alpha: float, factor: float) -> bool:
+    """Whether a figure ``(2, 1 + B)`` of both rises by a factor in all but ``alpha`` of the resamples."""
+    return bool(np.nanquantile(figures[1, 1:] - factor * figures[0, 1:], alpha, method="lower") > 0)
 
 
 def _change(figures: Floats) -> Change:

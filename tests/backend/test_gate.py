@@ -175,15 +175,19 @@ def test_what_finds_more_beyond_doubt_need_only_measure_faster() -> None:
     slower = decide(*relabelled(18), asked)
     assert slower.finds_more
     assert [reason.partition(":")[0] for reason in slower.reasons] == ["not clearly faster"]
-    few = decide(*relabelled(22), replace(asked, precision_images=41))
-    assert not few.finds_more
-    assert not few.promoted
+
+
+def test_with_few_images_it_has_to_find_more_by_a_factor() -> None:
+    asked = replace(QUICK, costs=replace(LABEL_STUDIO, relabel=0.01), precision_images=41)
+    doubled = decide(*relabelled(22), asked)  # AP50 of 0.5 and 1, but not in every resample
+    assert not doubled.finds_more
+    assert not doubled.promoted
+    assert decide(*relabelled(22), replace(asked, precision_factor=1.2)).promoted
 
 
 def test_seconds_and_precision_share_what_may_be_erred() -> None:
-    assert sum(QUICK.alphas_of(2, 20)) == pytest.approx(QUICK.alpha_of(2))
-    assert QUICK.alphas_of(2, 20)[1] == pytest.approx(0.1 * QUICK.alpha_of(2))
-    assert QUICK.alphas_of(2, 19) == (QUICK.alpha_of(2), 0.0)
+    assert sum(QUICK.alphas_of(2)) == pytest.approx(QUICK.alpha_of(2))
+    assert QUICK.alphas_of(2)[1] == pytest.approx(0.1 * QUICK.alpha_of(2))
 
 
 def test_later_tries_may_err_less() -> None:
