@@ -1,6 +1,6 @@
 """Whether a candidate may replace the model in production: what both would cost a person on the held-out images.
 
-Promoted is only what is faster beyond doubt, or measured faster and finds more beyond doubt, and has lost nothing else
+Promoted is only what is faster beyond doubt, or measured as fast and finds more beyond doubt, and has lost nothing else
 that is seen. Each further try against the same production spends less of the error that is allowed (6 / (pi k)^2 of it
 at the k-th), so that all of them together promote something no better with at most that probability.
 """
@@ -23,6 +23,7 @@ from backend.domain.review import CARDS, Costs
 from backend.domain.training_data import ReviewedImage
 
 _GUARD_ALPHA = 0.05
+_AS_FAST = 1.02  # times production's seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,9 @@ class GateDecision:
 
     @property
     def pays(self) -> bool:
-        """Whether it is faster beyond doubt, or measured faster and finds more beyond doubt."""
+        """Whether it is faster beyond doubt, or measured as fast and finds more beyond doubt."""
         clearly = self.seconds.high is not None and self.seconds.high < 0
-        return clearly or (self.finds_more and self.seconds.candidate < self.seconds.production)
+        return clearly or (self.finds_more and self.seconds.candidate <= _AS_FAST * self.seconds.production)
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)

@@ -165,13 +165,16 @@ def relabelled(better_on: int) -> tuple[list[ReviewedImage], Contender, Contende
     return images, model(["cat", "dog"] * 20, [not each for each in exact]), model(["cat"] * 40, exact)
 
 
-def test_what_finds_more_beyond_doubt_need_only_measure_faster() -> None:
+def test_what_finds_more_beyond_doubt_need_only_measure_as_fast() -> None:
     asked = replace(QUICK, costs=replace(LABEL_STUDIO, relabel=0.01))
     faster = decide(*relabelled(22), asked)
     assert faster.promoted
     assert faster.finds_more
     assert faster.seconds.high is not None
     assert faster.seconds.high > 0 > faster.seconds.candidate - faster.seconds.production
+    as_fast = decide(*relabelled(20), replace(QUICK, costs=replace(LABEL_STUDIO, relabel=0.15)))
+    assert as_fast.promoted
+    assert 1.01 < as_fast.seconds.candidate / as_fast.seconds.production < 1.02
     slower = decide(*relabelled(18), asked)
     assert slower.finds_more
     assert [reason.partition(":")[0] for reason in slower.reasons] == ["not clearly faster"]
