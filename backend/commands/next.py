@@ -11,7 +11,7 @@ import click
 @click.option("--view", metavar="NAME", help="Write them as a tab of this name in Label Studio's Data Manager.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(project: str, batch: int, view: str | None, as_json: bool) -> None:
-    """Choose the tasks from which the model learns most per second of a person, and every fifth by chance.
+    """Choose the tasks that stand for what the model is unsure of, short and long ones, and every fifth by chance.
 
     Only tasks that nobody reviewed yet. The figures rest on predictions of the version in production: retrieve them
     first. Before anything was judged, and where the order does not pay, chance chooses all tasks.

@@ -40,7 +40,7 @@ class NextBatch:
 
 
 def next_batch(unit_of_work: Callable[[], UnitOfWork], project: ProjectState, version: str, size: int) -> NextBatch:
-    """Choose the tasks from which a model learns most per second of a person, unlike each other; every fifth by chance.
+    """Choose the tasks that stand for what the model is unsure of, short and long ones; every fifth by chance.
 
     Chance chooses all of them before anything was judged, and where the last fit found that the order does not pay.
 

@@ -54,21 +54,37 @@ def test_difficult_labels_weigh_up_to_a_fifth_more() -> None:
     assert 1 <= weights["cat"] < weights["dog"] <= 1.2
 
 
-def test_without_a_random_share_the_batch_is_the_most_unsure_images() -> None:
-    pool = [candidate(str(score), score) for score in (0.99, 0.5, 0.9, 0.6)]
-    assert choose_batch(pool, 3, GREEDY).chosen == ("0.5", "0.6", "0.9")
+def test_an_unsure_image_is_chosen_before_a_sure_one() -> None:
+    pool = [candidate("sure", 0.99), candidate("unsure", 0.5), candidate("dog", 0.99, label="dog")]
+    assert choose_batch(pool, 1, GREEDY).chosen == ("unsure",)
 
 
-def test_an_image_like_a_chosen_one_comes_after_another_kind() -> None:
-    pool = [candidate("a", 0.5), candidate("b", 0.5), candidate("c", 0.8, label="dog")]
-    assert choose_batch(pool, 2, GREEDY).chosen == ("a", "c")
-    assert choose_batch(pool, 1, GREEDY, reviewed=[candidate("z", 0.5)]).chosen == ("c",)
+def test_an_image_that_stands_for_many_doubts_is_chosen_before_one_that_stands_for_itself() -> None:
+    pool = [candidate("dog", 0.5, label="dog"), *(candidate(f"cat {place}", 0.52) for place in range(3))]
+    (first,) = choose_batch(pool, 1, GREEDY).chosen
+    assert first.startswith("cat")
 
 
-def test_a_crowd_of_the_same_is_no_other_kind() -> None:
-    pool = [candidate("one", 0.5), candidate("crowd", *[0.6] * 30), candidate("dog", 0.8, label="dog")]
-    seen = [candidate("z", 0.5)]
-    assert choose_batch(pool, 1, GREEDY, reviewed=seen).chosen == ("dog",)
+def test_what_was_reviewed_enough_comes_after_another_kind() -> None:
+    pool = [candidate("dog", 0.5, label="dog"), *(candidate(f"cat {place}", 0.52) for place in range(3))]
+    reviewed = [candidate(f"seen {place}", 0.5) for place in range(9)]
+    assert choose_batch(pool, 1, GREEDY, reviewed).chosen == ("dog",)
+
+
+def test_a_batch_takes_as_long_as_the_images_that_wait() -> None:
+    crowds = [candidate(f"crowd {place}", *[0.5 + place / 1000] * 30) for place in range(20)]
+    singles = [candidate(f"single {place}", 0.5 + place / 1000) for place in range(60)]
+    for seed in range(5):
+        chosen = choose_batch([*crowds, *singles], 20, GREEDY, seed=seed).chosen
+        assert sum(image.startswith("crowd") for image in chosen) == 5
+        assert 1 <= sum(image.startswith("crowd") for image in chosen[:15]) <= 5
+
+
+def test_of_very_many_images_some_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.analysis.acquisition._MOST_ASKED", 20)
+    pool = [candidate(f"{place}", 0.5 if place % 2 else 0.99) for place in range(200)]
+    chosen = choose_batch(pool, 10, GREEDY).chosen
+    assert len({*chosen}) == 10
 
 
 def test_a_fifth_of_each_batch_is_random_and_no_image_comes_twice() -> None:

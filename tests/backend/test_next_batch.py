@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine
 
@@ -27,8 +28,8 @@ FIT = replace(make_fit(0.1, 0.2), model_version=VERSION)
 
 
 def score_of(task: int) -> float:
-    """Beyond the peak of uncertainty per second: the lower the number, the more urgent."""
-    return 0.65 + task / 1000
+    """Shown: the lower the number, the longer it takes."""
+    return 0.75 + task / 1000
 
 
 def prediction_of(task: int) -> Prediction:
@@ -49,22 +50,29 @@ def ask(database: Database, size: int) -> NextBatch:
     return next_batch(database, PROJECT, VERSION, size)
 
 
-def test_the_most_urgent_comes_first_and_the_fifth_is_drawn() -> None:
+def test_tasks_of_all_lengths_are_chosen_and_the_fifth_is_drawn() -> None:
     found = ask(with_tasks(FakeDatabase(), 200, 200), 10)
-    assert found.tasks[0] == min(task for task in range(1, 201) if not is_random(UID, task))
-    assert not any(is_random(UID, task) for task in found.tasks if task not in found.drawn)
+    chosen = [task for task in found.tasks if task not in found.drawn]
+    assert not any(is_random(UID, task) for task in chosen)
     assert found.drawn == {found.tasks[4], found.tasks[9]}
     assert all(is_random(UID, task) for task in found.drawn)
     assert (found.waiting, found.unpredicted) == (200, 0)
+    # How long a task takes depends on its number here, and one is chosen of each tenth.
+    tenths = np.array_split([task for task in range(1, 201) if not is_random(UID, task)], 10)
+    assert sorted(sum(task in tenth for task in chosen) for tenth in tenths) == [0] * 2 + [1] * 8
 
 
-def test_what_is_unlike_the_tasks_before_comes_before_what_is_more_urgent() -> None:
-    tasks = range(1, 60)
-    dogs = {task for task in tasks if not is_random(UID, task) and task % 7 == 0}
-    sure, unsure = Proposal(CAT, "dog", 0.9, "dog"), Proposal(CAT, "cat", 0.7, "cat")
+def test_what_nobody_reviewed_the_like_of_comes_first() -> None:
+    tasks = range(1, 61)
+    chosen_by_fit = [task for task in tasks if not is_random(UID, task)]
+    dogs = set(chosen_by_fit[::7])
     database = with_tasks(FakeDatabase(), len(tasks), 0)
-    predict_all(database, [make_prediction(task, [sure if task in dogs else unsure]) for task in tasks])
-    assert [task in dogs for task in ask(database, 2).tasks] == [False, True]
+    shown = {task: Proposal(CAT, name := "dog" if task in dogs else "cat", 0.7, name) for task in tasks}
+    predict_all(database, [make_prediction(task, [shown[task]]) for task in tasks])
+    assert not {*ask(database, 2).tasks} & dogs
+    for task in sorted({*chosen_by_fit} - dogs)[:20]:
+        submit(database, make_prediction(task, [shown[task]]), {0: CAT})
+    assert {*ask(database, 2).tasks} <= dogs
 
 
 def test_what_was_reviewed_or_deleted_does_not_come_again() -> None:
