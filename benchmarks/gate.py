@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from backend.analysis.contenders import Contender, compared_seconds
-from backend.analysis.gate import GateSettings, decide
+from backend.analysis.contenders import compared_seconds
+from backend.analysis.gate import decide
 from backend.analysis.simulated_annotator import Annotator
 from backend.domain.calibration import Calibration
 from backend.domain.learning import Answers, Contest
@@ -105,14 +105,10 @@ def false_promotions(world: World, projects: int, tries: int, seed: int, *, draw
         found = [tuple(world.draws[version][place] for place in places) for version in versions]
         shown = [contender(images, each, SETTINGS.costs, uncalibrated) for each in found]
         settings = replace(SETTINGS, seed=int(chance.integers(2**31)))
-        promoted = [k for k, each in enumerate(shown[1:], start=1) if passes(images, (shown[0], each), settings, k)]
+        tries = enumerate(shown[1:], start=1)
+        promoted = [k for k, each in tries if decide(images, shown[0], each, settings, k).pays]
         first, ever = first + (1 in promoted), ever + bool(promoted)
     return first, ever
-
-
-def passes(images: Sequence[ReviewedImage], both: tuple[Contender, Contender], settings: GateSettings, k: int) -> bool:
-    """Whether the candidate, the k-th, is promoted where only its seconds and its AP50 decide."""
-    return decide(images, *both, settings, k).pays
 
 
 def faster_detector(share: float, seed: int) -> tuple[SyntheticDetector, float]:
