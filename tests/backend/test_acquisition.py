@@ -82,9 +82,11 @@ def test_a_batch_takes_as_long_as_the_images_that_wait() -> None:
 
 def test_of_very_many_images_some_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.analysis.acquisition._MOST_ASKED", 20)
-    pool = [candidate(f"{place}", 0.5 if place % 2 else 0.99) for place in range(200)]
-    chosen = choose_batch(pool, 10, GREEDY).chosen
-    assert len({*chosen}) == 10
+    pool = [candidate(f"{place}", 0.5, label="dog" if place % 5 == 0 else "cat") for place in range(200)]
+    for seed in range(5):
+        (first,) = choose_batch(pool, 1, GREEDY, seed=seed).chosen
+        assert int(first) % 5
+    assert len({*choose_batch(pool, 50, GREEDY).chosen}) == 50
 
 
 def test_a_fifth_of_each_batch_is_random_and_no_image_comes_twice() -> None:

@@ -31,7 +31,7 @@ def test_a_child_that_is_stopped_before_it_has_a_job_ends_without_a_word(
     process = TrainingProcess(lambda: True, child_environment(HOME=str(tmp_path), DATABASE_URL=""))
     process()
     try:
-        _wait_for(lambda: b"sklearn" in Path(f"/proc/{process.pid}/maps").read_bytes())  # amid its imports
+        _wait_for(lambda: b"sklearn" in Path(f"/proc/{process.pid}/maps").read_bytes(), seconds=60)  # amid its imports
     finally:
         process.close()
     assert capfd.readouterr() == ("", "")
@@ -65,7 +65,8 @@ def _environment(pid: int | None) -> list[bytes]:
     return given.read_bytes().split(b"\0")
 
 
-def _wait_for(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not what() and time.monotonic() < deadline:
+def _wait_for(what: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
