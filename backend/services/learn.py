@@ -165,6 +165,7 @@ class Learn:
             promote = ruling.promote and job.request.promote and stays
             outcome = _outcome(name, ruling, promote=promote, stays=stays)
             look = about["metrics"].get("looked_again")
+            # Held against it means that it was in production by then.
             if look is not None and about["parent"] == look["version"]:
                 outcome = f"{look['version']}, looked at again, went into production: {look['reason']}; {outcome}"
             _held(unit.jobs.finish(job, JobState.DONE, self._clock(), outcome, name), job)
