@@ -105,8 +105,8 @@ def false_promotions(world: World, projects: int, tries: int, seed: int, *, draw
         found = [tuple(world.draws[version][place] for place in places) for version in versions]
         shown = [contender(images, each, SETTINGS.costs, uncalibrated) for each in found]
         settings = replace(SETTINGS, seed=int(chance.integers(2**31)))
-        tries = enumerate(shown[1:], start=1)
-        promoted = [k for k, each in tries if decide(images, shown[0], each, settings, k).pays]
+        attempts = enumerate(shown[1:], start=1)
+        promoted = [k for k, each in attempts if decide(images, shown[0], each, settings, k).pays]
         first, ever = first + (1 in promoted), ever + bool(promoted)
     return first, ever
 
