@@ -91,7 +91,8 @@ def choose(
         everything = {task: Candidate(str(task), tuple(proposals)) for task, proposals in predicted.items()}
         candidates = [each for task, each in everything.items() if task in waiting and not is_random(project, task)]
         known = [each for task, each in everything.items() if task not in waiting]
-        urgent = [int(task) for task in choose_batch(candidates, size, acquisition, known).chosen]
+        wanted = size - size // _EVERY  # chance chooses the others
+        urgent = [int(task) for task in choose_batch(candidates, wanted, acquisition, known).chosen]
     return _mixed(urgent, sorted(waiting, key=lambda task: chance(project, task)), size)
 
 
