@@ -52,7 +52,11 @@ STRATEGIES = ("zero-shot", "random", "active")  # not imported, so that --help s
 @click.option(
     "--batch", type=click.IntRange(1), default=25, show_default=True, help="Images between two trainings; later more."
 )
-@click.option("--rounds", type=click.IntRange(0), help="Trainings at most; as long as images are left by default.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(0),
+    help="Trainings that the gate judges at most; as long as images are left by default.",
+)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Projects per strategy.")
 @click.option("--mode", type=click.Choice([each.value for each in Mode]), help="What to train; chosen by default.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Of each training at most.")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
 from backend.domain.records import Proposal
@@ -22,14 +23,14 @@ class Mode(StrEnum):
     FULL = "full"
 
 
-def training_pays(new: int, learnt: int, least: int, *, judged: bool = True) -> bool:
-    """Whether so many new images are worth a training, after one that knew ``learnt``.
+def training_due_after(learnt: int, least: int, *, judged: bool = True) -> int:
+    """Give how many new images are worth a training, after one that knew ``learnt``.
 
-    They must be ``least`` and half as many as those: ten more teach much where there were twenty, and little where
-    there were a thousand. Where the gate could not judge that one, a fifth of ``least`` is enough: it waits for a few
-    more held-out images.
+    They are ``least`` and half as many as those: ten more teach much where there were twenty, and little where there
+    were a thousand. Where the gate could not judge that one, a fifth of ``least`` is enough: it waits for a few more
+    held-out images.
     """
-    return new >= (max(least, _GROWTH * learnt) if judged else least * _UNJUDGED)
+    return ceil(max(least, _GROWTH * learnt) if judged else _UNJUDGED * least)
 
 
 @dataclass(frozen=True, slots=True)

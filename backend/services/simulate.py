@@ -15,7 +15,15 @@ from time import monotonic
 from backend.analysis.acquisition import RoundGains, choosing_pays
 from backend.analysis.simulated_annotator import Annotator, Human
 from backend.analysis.simulated_project import Display, Round, Strategy
-from backend.domain.learning import Answers, Contest, Mode, Ruling, TrainingRequest, next_version_name, training_pays
+from backend.domain.learning import (
+    Answers,
+    Contest,
+    Mode,
+    Ruling,
+    TrainingRequest,
+    next_version_name,
+    training_due_after,
+)
 from backend.domain.records import Label, Proposal
 from backend.domain.review import FLOOR, LABEL_STUDIO, Costs, slow
 from backend.domain.training_data import FrozenData, Part, ReviewedImage
@@ -49,8 +57,10 @@ class SimulationSettings:
     """How a project goes.
 
     Attributes:
-        batch: images that are chosen at once, and between two trainings at least.
-        rounds: how often the model learns at most; as long as images are left where None.
+        batch: images that are chosen at once at most, and between two trainings at least; a fifth of them after a
+            training that could not be judged.
+        rounds: how often the model learns at most, but for trainings that could not be judged; as long as images are
+            left where None.
         mode, minutes: of each training, as in a `TrainingRequest`.
         costs: of the person who draws fast; the one who draws slowly reviews the same boxes.
         human: how the person errs.
@@ -190,7 +200,9 @@ class _Run:
         self._seed = seed
         self._number = 0
         self._attempts = 0
-        self._learnt = [0]
+        self._rounds = 0
+        self._learnt = 0
+        self._judged = True
         self._uid = f"simulated.{seed}"
         self._production = self._furthest = simulation.base
         self._refused: _Model | None = None
@@ -234,7 +246,8 @@ class _Run:
 
     def _next_batch(self) -> list[int]:
         predicted: Mapping[int, tuple[Proposal, ...]] = {}
-        leading, size = self._views[0], self._settings.batch
+        leading = self._views[0]
+        size = self._settings.batch if self._over else min(self._settings.batch, self._missing)
         fit = leading.reading.fit
         if self._strategy is Strategy.ACTIVE and fit is not None and fit.ordering:  # else nothing is chosen by them
             self._production.proposals([self._simulation.project.pool[task] for task in self.remaining])
@@ -243,15 +256,23 @@ class _Run:
         self.remaining -= chosen.keys()
         return list(chosen)
 
+    @property
+    def _over(self) -> bool:
+        """Whether nothing learns any more."""
+        rounds = self._settings.rounds
+        return self._strategy is Strategy.ZERO_SHOT or (rounds is not None and self._rounds >= rounds)
+
+    @property
+    def _missing(self) -> int:
+        """How many images must be reviewed until the next training is due."""
+        due = training_due_after(self._learnt, self._settings.batch, judged=self._judged)
+        return self._learnt + due - len(self._reviewed)
+
     def _learn(self) -> "_Learned":
         """Where it is due, train a candidate on everything reviewed, and promote it if the gate lets it pass."""
-        rounds, count, learnt = self._settings.rounds, len(self._reviewed), self._learnt
-        over = not self.remaining or (rounds is not None and len(learnt) > rounds)
-        due = training_pays(count - learnt[-1], learnt[-1], self._settings.batch)
-        if self._strategy is Strategy.ZERO_SHOT or over or not due:
+        if self._over or not self.remaining or self._missing > 0:
             return _Learned()
-        before, last = self._refused, learnt[-1]
-        learnt.append(count)
+        before, last, self._learnt = self._refused, self._learnt, len(self._reviewed)
         labels = tuple((label.name, label.asked) for label in self._simulation.project.labels)
         start = self._furthest.start
         # Named by its folder, which is named by what it learned: the same in every run of this project.
@@ -263,6 +284,8 @@ class _Run:
             looked = self._judge(before, self._held_out(since=last))
             if looked.promote:
                 ruling = self._judge(candidate, self._held_out())
+        self._judged = ruling.compared
+        self._rounds += self._judged
         pending = not ruling.promote and (ruling.faster or not ruling.compared)
         if pending:
             self._refused = candidate

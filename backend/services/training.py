@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from time import monotonic
 
-from backend.domain.learning import TrainingJob, TrainingProgress, TrainingRequest, training_pays
+from backend.domain.learning import TrainingJob, TrainingProgress, TrainingRequest, training_due_after
 from backend.errors import LeaseLostError, StorageError
 from backend.ports import UnitOfWork
 
@@ -69,7 +69,7 @@ class Training:
             learnt = unit.corrections.count_reviewed(project) - new if new else 0
             version = None if last is None or last.version is None else unit.versions.find(project, last.version)
         judged = version is None or version.judged
-        if policy.annotations and training_pays(new, learnt, policy.annotations, judged=judged):
+        if policy.annotations and new >= training_due_after(learnt, policy.annotations, judged=judged):
             return "annotations"
         waited = last is None or self._clock() - last.requested_at >= timedelta(hours=policy.hours)
         return "schedule" if policy.hours and new and waited else None
