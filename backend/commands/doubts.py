@@ -35,7 +35,8 @@ def command(project: str, least: float, as_json: bool) -> None:
         click.echo(json.dumps([_to_json(each) for each in found], ensure_ascii=False, indent=1))
         return
     for each in found:
-        region = f"region {each.region}" if each.region else "no region"
+        # One without an id is called by its place: "region 1 of annotation 12".
+        region = f"region {each.region.removeprefix('region ')}" if each.region else "no region"
         doubt = each.doubt
         click.echo(f"task {each.task}  {region}  {doubt.kind.value}  {doubt.probability:.0%}  {doubt.reason}")
     if not found:

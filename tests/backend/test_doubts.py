@@ -128,3 +128,18 @@ def test_the_command_prints_lines_or_json(
     ]
     assert run(["doubts", "--project", "7", "--least", "1"]) == 0
     assert "no annotation is wrong" in capsys.readouterr().out
+
+
+def test_a_region_without_an_id_is_named_by_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
+    monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
+    database = open_database(Settings.from_env())
+    review(database)
+    with database() as unit:
+        left = final("region 1 of annotation 5", DOG, "cat")
+        apply_fact(unit, annotated(make_annotation(5, 5e9, left, task_id=5)))
+        unit.commit()
+    assert run(["doubts", "--project", "7"]) == 0
+    assert "task 5  region 1 of annotation 5  label" in capsys.readouterr().out
