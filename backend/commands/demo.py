@@ -62,21 +62,23 @@ def command(
         if signal.getsignal(ending) is not signal.SIG_IGN:
             signal.signal(ending, signal.default_int_handler)
     click.echo("starting Label Studio (the first time takes about a minute)")
-    with (
-        label_studio_server(executable, data / "label-studio", port=port) as running,
-        _service(given := _settings(running, data), data, backend_port) as service_url,
-        label_studio_api(running.url, running.account.token) as api,
-    ):
-        for sample in samples:
-            project, connection = _show(api, sample, service_url, data / _LOG)
-            click.echo(f"  {sample.title}: {running.url}/projects/{project}/data")
-        remark = f" ({DEMO_REMARK})" if settings.model == DEMO_MODEL else ""
-        click.echo(f"model {connection.model_version}{remark}")
-        click.echo(f"log in at {running.url} as {running.account.email} with password {running.account.password}")
-        click.echo(f"for `glip-label stats --project {project}` and the like in another terminal: {_kept(data, given)}")
-        click.echo("Ctrl-C stops everything")
-        _wait_for_interrupt()
-        click.echo("stopping")
+    with label_studio_server(executable, data / "label-studio", port=port) as running:
+        given = _settings(running, data)
+        with (
+            _service(given, data, backend_port) as service_url,
+            label_studio_api(running.url, running.account.token) as api,
+        ):
+            for sample in samples:
+                project, connection = _show(api, sample, service_url, data / _LOG)
+                click.echo(f"  {sample.title}: {running.url}/projects/{project}/data")
+            remark = f" ({DEMO_REMARK})" if settings.model == DEMO_MODEL else ""
+            click.echo(f"model {connection.model_version}{remark}")
+            click.echo(f"log in at {running.url} as {running.account.email} with password {running.account.password}")
+            kept = _kept(data, given)
+            click.echo(f"for `glip-label stats --project {project}` and the like in another terminal: {kept}")
+            click.echo("Ctrl-C stops everything")
+            _wait_for_interrupt()
+            click.echo("stopping")
 
 
 def _installed_label_studio() -> Path:
