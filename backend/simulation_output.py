@@ -17,7 +17,7 @@ _SHOWN_CUTS = (0.3, 0.5)
 
 
 def table(figures: SimulationReport) -> Iterator[str]:
-    """Lay out what was saved, the quality of labels, and the rounds."""
+    """Lay out what was saved, the quality of labels, and how it went."""
     draws = tuple(figures.drawing_seconds)
     minutes = ", ".join(
         f"{seconds / 60:.0f} minutes at {draw:g} s per box" for draw, seconds in figures.drawing_seconds.items()
@@ -42,6 +42,8 @@ def table(figures: SimulationReport) -> Iterator[str]:
         best = [figures.best_cut(strategy, draw) for draw in draws]
         hindsight = [f"{100 * each.share.value:5.1f} from {each.cut:g}" for each in best]
         yield _row(f"{_NAMES[strategy]}, best cut in hindsight", hindsight, f"{best[0].actions:.0f}")
+        leads = [_percent(figures.leads[strategy, draw]) for draw in draws]
+        yield _row(f"{_NAMES[strategy]}, learned minus best", leads, "-")
     for draw, gain in figures.gains.items():
         yield ""
         yield (
@@ -51,7 +53,7 @@ def table(figures: SimulationReport) -> Iterator[str]:
     yield ""
     yield from map(_quality, figures.qualities)
     yield ""
-    yield from _rounds(figures.stages, draws)
+    yield from _stages(figures.stages, draws)
 
 
 def _row(name: str, shares: Sequence[str], clicks: str) -> str:
@@ -72,15 +74,15 @@ def _quality(quality: Quality) -> str:
     return f"labels, {_NAMES[quality.strategy]}{person}: {ours}; drawn by the same person: {drawn}; {verdict}"
 
 
-def _rounds(stages: Sequence[Stage], draws: Sequence[float]) -> Iterator[str]:
+def _stages(stages: Sequence[Stage], draws: Sequence[float]) -> Iterator[str]:
     saved = "".join(f"{f'at {draw:g} s':>10}" for draw in draws)
-    yield f"{'round':<30}{'images':>8}{saved}{'AP':>8}{'AP50':>8}{'promoted':>10}{'training':>10}"
+    yield f"{'saved, percent, of images':<38}{saved}{'AP':>8}{'AP50':>8}{'promoted':>10}{'training':>10}"
     for each in stages:
         shares = "".join(f"{100 * each.shares[draw]:>10.1f}" for draw in draws)
         scores = "".join(f"{'-' if score is None else f'{100 * score:.1f}':>8}" for score in (each.ap, each.ap50))
         promoted = "-" if each.promoted is None else f"{100 * each.promoted:.0f} %"
-        name = f"{_NAMES[each.strategy]}, {each.number}"
-        yield f"{name:<30}{each.images:>8}{shares}{scores}{promoted:>10}{each.training_seconds:>8.0f} s"
+        name = f"{_NAMES[each.strategy]}, {each.reviewed - each.images + 1} to {each.reviewed}"
+        yield f"{name:<38}{shares}{scores}{promoted:>10}{each.training_seconds:>8.0f} s"
 
 
 def refuse_undrawable(path: Path) -> None:
@@ -100,7 +102,7 @@ def refuse_undrawable(path: Path) -> None:
 
 
 def draw(figures: SimulationReport, path: Path) -> None:
-    """Draw what each round saved with learned thresholds, and the precision of the model that it worked with."""
+    """Draw what each stage saved with learned thresholds, and the precision of the model that it worked with."""
     from matplotlib.figure import Figure
 
     draws = tuple(figures.drawing_seconds)
@@ -115,7 +117,7 @@ def draw(figures: SimulationReport, path: Path) -> None:
                 label=_NAMES[strategy],
             )
         panel.axhline(0, color="grey", linewidth=0.8)
-        panel.set(xlabel="images reviewed", ylabel="% saved in the round", title=f"against {seconds:g} s per box")
+        panel.set(xlabel="images reviewed", ylabel="% saved of these images", title=f"against {seconds:g} s per box")
     for strategy, stages in _by_strategy(figures.stages):
         known = [each for each in stages if each.ap50 is not None]
         reviewed = [each.reviewed - each.images for each in known]

@@ -50,7 +50,7 @@ def test_a_project_is_simulated_reported_and_drawn(folder: Path, capsys: pytest.
     out, err = capsys.readouterr()
     figures: dict[str, Any] = json.loads(out)
     assert (figures["images"], figures["boxes"], figures["seeds"]) == (3, 6, 1)
-    assert [each["reviewed"] for each in figures["rounds"]] == [2, 3]
+    assert [each["reviewed"] for each in figures["stages"]] == [2, 3]
     assert {each["draw_seconds"] for each in figures["savings"]} == {7.0, 25.5}
     assert "zero-shot seed 0 round 2" in err
     with Image.open(folder / "saved.png") as picture:

@@ -81,7 +81,17 @@ def test_what_choosing_images_gains_is_in_seconds_of_one_project() -> None:
     assert report([make_round(RANDOM, 1, (1,))]).gains == {}
 
 
-def test_rounds_are_means_over_seeds() -> None:
+def test_learned_thresholds_are_held_against_the_best_cut_of_the_same_person() -> None:
+    rounds = [make_round(RANDOM, 1, (4, 6) * 10, seed) for seed in (0, 1)]
+    leads = report(rounds).leads
+    assert list(leads) == [(RANDOM, 7.0), (RANDOM, 25.5)]
+    # A cut at 0.5 takes a second more for each image, of the ten that drawing takes; the slow person's takes as long.
+    lead, even = leads.values()
+    assert (lead.low, lead.value, lead.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert (even.low, even.value, even.high) == (0.0, 0.0, 0.0)
+
+
+def test_stages_are_means_over_seeds() -> None:
     rounds = [make_round(RANDOM, 1, (10, 8)), make_round(RANDOM, 1, (10, 4), seed=1)]
     rounds += [replace(make_round(RANDOM, 2, (1,), seed), ap50=0.3 + 0.2 * seed) for seed in (0, 1)]
     rounds[0] = replace(rounds[0], ruling=Ruling(True, "better", {}), training_seconds=10.0)
@@ -91,6 +101,19 @@ def test_rounds_are_means_over_seeds() -> None:
     assert first.shares == pytest.approx({7.0: 0.2, 25.5: 0.8})
     assert (first.promoted, first.training_seconds, second.promoted) == (0.5, 15.0, None)
     assert (second.ap50, second.ap50_low, second.ap50_high) == pytest.approx((0.4, 0.3, 0.5))
+
+
+def test_stages_are_of_as_many_images_where_rounds_are_not() -> None:
+    rounds = [make_round(RANDOM, 1, (10, 8)), make_round(RANDOM, 2, (4,)), make_round(RANDOM, 3, (6,))]
+    rounds += [make_round(RANDOM, 1, (10, 8), seed=1), make_round(RANDOM, 2, (2, 2), seed=1)]
+    rounds[1] = replace(rounds[1], ruling=Ruling(True, "better", {}), training_seconds=10.0)
+    rounds[2] = replace(rounds[2], ruling=Ruling(False, "not better", {}), training_seconds=20.0)
+    first, second = report(rounds).stages
+    assert (first.images, first.reviewed, second.images, second.reviewed) == (2, 2, 2, 4)
+    assert second.shares == pytest.approx({7.0: 1 - 14 / 40, 25.5: 1 - 14 / 160})
+    assert (first.promoted, second.promoted, second.training_seconds) == (None, 0.5, 15.0)
+    # Of rounds 2 and 3 in one seed, of round 2 in the other.
+    assert (second.ap50_low, second.ap50, second.ap50_high) == pytest.approx((0.4, 0.45, 0.5))
 
 
 def test_an_early_saving_has_the_larger_area() -> None:
@@ -122,14 +145,16 @@ def test_strategies_that_reviewed_different_images_are_not_compared() -> None:
 def test_the_table_tells_every_way_of_working_and_what_hindsight_would_have_chosen() -> None:
     lines = list(table(two_strategies()))
     assert lines[0].startswith("4 images, 4 boxes, 2 seeds; drawing all takes 1 minutes at 7 s per box")
-    assert [line.split("  ")[0] for line in lines[3:10]] == [
+    assert [line.split("  ")[0] for line in lines[3:12]] == [
         "draw every box",
         "learning, random order, from 0.5",
         "learning, random order, learned thresholds",
         "learning, random order, best cut in hindsight",
+        "learning, random order, learned minus best",
         "learning, chosen order, from 0.5",
         "learning, chosen order, learned thresholds",
         "learning, chosen order, best cut in hindsight",
+        "learning, chosen order, learned minus best",
     ]
     assert "30.0 (" in lines[5]
     assert any(line.startswith("choosing images saves 2 s") for line in lines)
