@@ -6,6 +6,7 @@ same draws, for every strategy and every display reviews the same images of the 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
@@ -74,7 +75,8 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """As many images as the first batch has, one after the other in each seed's order; the mean over seeds.
+    """As many images as the first batch has, one after the other in each seed's order, and those left at the end; the
+    mean over seeds.
 
     Rounds would not do: where something could not be judged, they are shorter in one seed than in another.
 
@@ -267,9 +269,10 @@ class _Runs:
         orders = [
             [(each, place) for each in rounds for place in range(len(each.drawn))] for rounds in self._seeds.values()
         ]
-        size = len(self.rounds[0].drawn)
-        for start in range(0, len(orders[0]), size):
-            yield _stage([order[start : start + size] for order in orders], start, displays)
+        size, count = len(self.rounds[0].drawn), len(orders[0])
+        starts = range(0, max(count - (size - 1) // 2, 1), size)  # fewer than half of a stage belong to the one before
+        for start, end in pairwise([*starts, count]):
+            yield _stage([order[start:end] for order in orders], start, displays)
 
 
 def _saving(runs: _Runs, display: Display, sample: _Sample) -> Saving:

@@ -116,6 +116,13 @@ def test_stages_are_of_as_many_images_where_rounds_are_not() -> None:
     assert (second.ap50_low, second.ap50, second.ap50_high) == pytest.approx((0.4, 0.45, 0.5))
 
 
+@pytest.mark.parametrize(("images", "ends"), [(3, [3]), (4, [4]), (5, [5]), (6, [4, 6]), (9, [4, 9]), (10, [4, 8, 10])])
+def test_few_images_at_the_end_are_no_stage_of_their_own(images: int, ends: list[int]) -> None:
+    batches = [4] * (images // 4) + [images % 4] * (images % 4 > 0)
+    rounds = [make_round(RANDOM, number, (5,) * size) for number, size in enumerate(batches, start=1)]
+    assert [each.reviewed for each in report(rounds).stages] == ends
+
+
 def test_an_early_saving_has_the_larger_area() -> None:
     early, late = (
         report([make_round(RANDOM, number, seconds) for number, seconds in ((1, first), (2, second))])
