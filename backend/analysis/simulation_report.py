@@ -132,8 +132,7 @@ class SimulationReport:
 
     def best_cut(self, strategy: Strategy, draw_seconds: float) -> Saving:
         """Return the fixed cut that saved most; it is known only in hindsight."""
-        ours = (each for each in self.savings if (each.strategy, each.draw_seconds) == (strategy, draw_seconds))
-        return max((each for each in ours if each.cut is not None), key=lambda each: each.share.value)
+        return _best_cut(self.savings, strategy, draw_seconds)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -173,15 +172,18 @@ def report(rounds: Sequence[Round]) -> SimulationReport:
         for display in learned:
             random, active = (runs[each].seconds(display) for each in (Strategy.RANDOM, Strategy.ACTIVE))
             gains[display.costs.draw] = sample.mean(random - active)
+    savings = tuple(_saving(each, display, sample) for each in runs.values() for display in each.displays)
     return SimulationReport(
         images=len(first.images[0]),
         boxes=sum(len(truth) for each in first.rounds for truth in each.truth) // len(first.images),
         seeds=len(first.images),
         drawing_seconds={each.costs.draw: sample.mean(first.drawing(each)).value for each in learned},
-        savings=tuple(_saving(each, display, sample) for each in runs.values() for display in each.displays),
+        savings=savings,
         gains=gains,
         leads={
-            (strategy, each.costs.draw): _lead(of, each, sample) for strategy, of in runs.items() for each in learned
+            (strategy, each.costs.draw): _lead(of, each, _best_cut(savings, strategy, each.costs.draw), sample)
+            for strategy, of in runs.items()
+            for each in learned
         },
         qualities=tuple(each.quality(display) for each in runs.values() for display in people),
         stages=tuple(stage for each in runs.values() for stage in each.stages(learned)),
@@ -289,11 +291,14 @@ def _saving(runs: _Runs, display: Display, sample: _Sample) -> Saving:
     )
 
 
-def _lead(runs: _Runs, learned: Display, sample: _Sample) -> Estimate:
-    fixed = [each for each in runs.displays if each.costs == learned.costs and each.cut is not None]
-    spent, drawing = runs.seconds(learned), runs.drawing(learned)
-    best = min((runs.seconds(each) for each in fixed), key=lambda seconds: float(seconds.sum()))
-    saved = best - spent
+def _best_cut(savings: Sequence[Saving], strategy: Strategy, draw_seconds: float) -> Saving:
+    ours = (each for each in savings if (each.strategy, each.draw_seconds) == (strategy, draw_seconds))
+    return max((each for each in ours if each.cut is not None), key=lambda each: each.share.value)
+
+
+def _lead(runs: _Runs, learned: Display, best: Saving, sample: _Sample) -> Estimate:
+    saved = runs.seconds(Display(learned.costs, best.cut)) - runs.seconds(learned)
+    drawing = runs.drawing(learned)
     return _estimate(float(saved.sum() / drawing.sum()), sample.totals(saved) / sample.totals(drawing))
 
 
