@@ -120,7 +120,17 @@ class GateDecision:
     def pays(self) -> bool:
         """Whether it is faster beyond doubt, or measured as fast and finds more beyond doubt."""
         clearly = self.seconds.high is not None and self.seconds.high < 0
-        return clearly or (self.finds_more and self.seconds.candidate <= _AS_FAST * self.seconds.production)
+        return clearly or (self.finds_more and self._as_fast)
+
+    @property
+    def may_pay(self) -> bool:
+        """Whether it measured faster, or as fast and found more, be it by chance."""
+        more = self.ap50 is not None and self.ap50.candidate > self.ap50.production
+        return self.seconds.candidate < self.seconds.production or (more and self._as_fast)
+
+    @property
+    def _as_fast(self) -> bool:
+        return self.seconds.candidate <= _AS_FAST * self.seconds.production
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)

@@ -161,14 +161,14 @@ class Ruling:
     """What the gate says: whether the candidate is measurably better, why in one line, and the numbers as JSON.
 
     ``compared`` is False where too few images were held out to look: that was no try, and leaves the next one all its
-    error. ``faster`` tells that the candidate measured faster, be it by chance.
+    error. ``may_pay`` tells that the candidate measured better, be it by chance.
     """
 
     promote: bool
     reason: str
     numbers: Mapping[str, Any]
     compared: bool = True
-    faster: bool = False
+    may_pay: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Show it to programs."""
@@ -208,8 +208,8 @@ class ModelVersion:
 
     @property
     def may_be_better(self) -> bool:
-        """Whether it measured faster than what was in production, be it by chance, or could not be judged."""
-        return bool(self.metrics.get("gate", {}).get("faster", False)) or not self.judged
+        """Whether it measured better than what was in production, be it by chance, or could not be judged."""
+        return bool(self.metrics.get("gate", {}).get("may_pay", False)) or not self.judged
 
     @property
     def refused(self) -> bool:

@@ -32,8 +32,7 @@ def judge(contest: Contest, settings: GateSettings = SETTINGS) -> Ruling:
         production = replace(production, latency=slowest)
         candidate = replace(candidate, latency=slowest * median(new / old for new, old in pairs))
     decision = decide(contest.images, production, candidate, settings, contest.attempt)
-    faster = decision.seconds.candidate < decision.seconds.production
-    return Ruling(decision.promoted, _reason(decision), decision.to_json(), decision.compared, faster)
+    return Ruling(decision.promoted, _reason(decision), decision.to_json(), decision.compared, decision.may_pay)
 
 
 def contender(

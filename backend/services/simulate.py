@@ -286,7 +286,7 @@ class _Run:
                 ruling = self._judge(candidate, self._held_out())
         self._judged = ruling.compared
         self._rounds += self._judged
-        pending = not ruling.promote and (ruling.faster or not ruling.compared)
+        pending = not ruling.promote and (ruling.may_pay or not ruling.compared)
         if pending:
             self._refused = candidate
         if ruling.promote or (pending and candidate.start is not None):

@@ -180,6 +180,22 @@ def test_what_finds_more_beyond_doubt_need_only_measure_as_fast() -> None:
     assert [reason.partition(":")[0] for reason in slower.reasons] == ["not clearly faster"]
 
 
+def test_what_takes_as_long_and_found_more_may_pay() -> None:
+    images, production, candidate = relabelled(22)
+    old, new = (replace(each, thresholds=[ShowThresholds(1.0)] * 40) for each in (production, candidate))
+    asked = replace(QUICK, precision_images=41, precision_factor=3.0)
+    refused = decide(images, old, new, asked)  # a person sees no box of either
+    assert refused.seconds.candidate == refused.seconds.production
+    assert not refused.promoted
+    assert refused.may_pay
+    assert not decide(images, new, old, asked).may_pay
+    assert not decide(images, old, old, asked).may_pay
+    slower = decide(*relabelled(18), replace(QUICK, costs=replace(LABEL_STUDIO, relabel=0.01)))
+    assert slower.ap50 is not None
+    assert slower.ap50.candidate > slower.ap50.production
+    assert not slower.may_pay
+
+
 def test_with_few_images_it_has_to_find_more_by_a_factor() -> None:
     asked = replace(QUICK, costs=replace(LABEL_STUDIO, relabel=0.01), precision_images=41)
     doubled = decide(*relabelled(22), asked)  # AP50 of 0.5 and 1, but not in every resample

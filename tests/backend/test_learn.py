@@ -127,7 +127,7 @@ def test_a_better_candidate_becomes_a_version_in_production_with_its_numbers(tmp
     assert (version.parent, version.base, version.mode) == (BASE, BASE, Mode.PROMPT)
     assert version.fingerprint == job.fingerprint
     assert version.metrics["images"] == {"train": 2, "tune": 1, "gate": 1}
-    ruling = {"promote": True, "reason": BETTER.reason, "numbers": BETTER.numbers, "compared": True, "faster": False}
+    ruling = {"promote": True, "reason": BETTER.reason, "numbers": BETTER.numbers, "compared": True, "may_pay": False}
     assert version.metrics["gate"] == ruling
     assert (move.actor, move.reason, move.numbers) == ("gate", BETTER.reason, BETTER.numbers)
 

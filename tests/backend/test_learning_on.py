@@ -22,11 +22,11 @@ def test_training_goes_on_from_the_whole_model_in_production(tmp_path: Path) -> 
     )
 
 
-def test_what_the_gate_refused_learns_on_where_it_measured_faster(tmp_path: Path) -> None:
+def test_what_the_gate_refused_learns_on_where_it_measured_better(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.run(mode=Mode.FULL)
-    for faster in (True, False):
-        house.ruling = Ruling(False, "not clearly faster", {}, faster=faster)
+    for may_pay in (True, False):
+        house.ruling = Ruling(False, "not clearly faster", {}, may_pay=may_pay)
         house.run(mode=Mode.FULL)
     house.run(mode=Mode.FULL)
     assert [data.start for data in house.trainer.learned] == [None, *["glip-nano-0001"], *["glip-nano-0002"] * 2]
@@ -37,7 +37,7 @@ def test_what_the_gate_refused_learns_on_where_it_measured_faster(tmp_path: Path
 def test_learning_goes_on_from_production_where_what_was_refused_is_damaged(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.run(mode=Mode.FULL)
-    house.ruling = Ruling(False, "not clearly faster", {}, faster=True)
+    house.ruling = Ruling(False, "not clearly faster", {}, may_pay=True)
     house.run(mode=Mode.FULL)
     (tmp_path / "versions" / UID / "glip-nano-0002" / "adapter.json").unlink()
     job = house.run(mode=Mode.FULL)
@@ -48,7 +48,7 @@ def test_learning_goes_on_from_production_where_what_was_refused_is_damaged(tmp_
 def test_after_a_rollback_learning_goes_on_from_what_is_in_production(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.run(mode=Mode.FULL)
-    house.ruling = Ruling(False, "not clearly faster", {}, faster=True)
+    house.ruling = Ruling(False, "not clearly faster", {}, may_pay=True)
     house.run(mode=Mode.FULL)
     with house.database() as unit:
         unit.versions.move(AliasMove(UID, PRODUCTION, None, MoveKind.ROLLBACK, at(5000), "command", "", {}))

@@ -12,11 +12,11 @@ from tests.backend.test_learn import BASE, House
 from tests.facts import UID, make_annotation, make_region
 from tests.fake_learning import digest_of
 
-FASTER = Ruling(False, "not clearly faster", {}, faster=True)
-BETTER = Ruling(True, "8 s instead of 9", {"seconds": 8}, faster=True)
+PROMISING = Ruling(False, "not clearly faster", {}, may_pay=True)
+BETTER = Ruling(True, "8 s instead of 9", {"seconds": 8}, may_pay=True)
 
 
-def refused(tmp_path: Path, ruling: Ruling = FASTER) -> House:
+def refused(tmp_path: Path, ruling: Ruling = PROMISING) -> House:
     """A project with a version that was refused, and an image that was reviewed afterwards."""
     annotation = make_annotation(5, 0, make_region(), task_id=5)
     house = House(tmp_path, ruling, unreviewed=[annotated_image("train-5", annotation, task_id=5)])
@@ -39,14 +39,14 @@ def test_it_is_judged_on_what_was_held_out_and_on_what_was_reviewed_since(tmp_pa
     assert job.outcome == "glip-nano-0002 was not promoted: not clearly faster"
     with house.database() as unit:
         version = unit.versions.all(UID)[-1]
-    assert version.metrics["looked_again"] == {"version": "glip-nano-0001", **FASTER.to_json()}
+    assert version.metrics["looked_again"] == {"version": "glip-nano-0001", **PROMISING.to_json()}
 
 
 def test_where_it_passes_now_it_goes_into_production_and_the_newest_version_is_held_against_it(tmp_path: Path) -> None:
     announced: list[str] = []
-    house = House(tmp_path, FASTER, announce=announced.append)
+    house = House(tmp_path, PROMISING, announce=announced.append)
     house.run(mode=Mode.FULL)
-    house.rulings = [FASTER, BETTER, FASTER]
+    house.rulings = [PROMISING, BETTER, PROMISING]
     job = house.run(mode=Mode.FULL)
     assert job.outcome == (
         "glip-nano-0001, looked at again, went into production: 8 s instead of 9; "
@@ -74,7 +74,7 @@ def test_it_is_left_alone_where_the_newest_version_passes(tmp_path: Path) -> Non
 
 def test_its_fit_rests_on_the_newer_images_too(tmp_path: Path) -> None:
     house = refused(tmp_path)
-    house.rulings = [FASTER, BETTER]
+    house.rulings = [PROMISING, BETTER]
     house.run(mode=Mode.FULL)
     with house.database() as unit:
         rehearsed = unit.fits.rehearsed(UID, "glip-nano-0001")
@@ -84,7 +84,7 @@ def test_its_fit_rests_on_the_newer_images_too(tmp_path: Path) -> None:
     assert fit.judgements == len(rehearsed)
 
 
-@pytest.mark.parametrize("ruling", [Ruling(False, "slower", {}), Ruling(True, "better", {}, faster=True)])
+@pytest.mark.parametrize("ruling", [Ruling(False, "slower", {}), Ruling(True, "better", {}, may_pay=True)])
 def test_what_measured_slower_and_what_is_in_production_are_not_looked_at_again(tmp_path: Path, ruling: Ruling) -> None:
     house = refused(tmp_path, ruling)
     house.run(mode=Mode.FULL)

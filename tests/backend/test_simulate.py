@@ -95,13 +95,13 @@ def test_a_candidate_proposes_only_after_the_gate_let_it_pass(tmp_path: Path) ->
     assert all(then[image] == proposals for image, proposals in first.items())
 
 
-def test_what_was_refused_though_faster_learns_on_and_is_looked_at_again(tmp_path: Path) -> None:
+def test_what_was_refused_though_promising_learns_on_and_is_looked_at_again(tmp_path: Path) -> None:
     learner, contests = Learner(PROJECT, POOR, GOOD), list[Contest]()
     refused = Ruling(False, "not clearly faster", {})
-    better, faster = Ruling(True, "faster", {}), replace(refused, faster=True)
+    better, promising = Ruling(True, "faster", {}), replace(refused, may_pay=True)
     # Trainings after 3, 6, 9 and 14 images; what the second one made is looked at again after the next two.
     # What the fourth one made is then held against it.
-    rulings = iter([better, faster, refused, refused, faster, better, refused])
+    rulings = iter([better, promising, refused, refused, promising, better, refused])
 
     def judge(contest: Contest) -> Ruling:
         contests.append(contest)
