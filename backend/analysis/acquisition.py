@@ -1,7 +1,7 @@
-"""Which images are worth a person's next minutes: those that stand for what the model is unsure of, some at random.
+"""Which images are worth a person's next minutes: those that stand for what the model is unsure of.
 
 Uncertainty is the entropy of calibrated probabilities, difficult labels counting a little more (PPAL, Yang et al.
-2024, section 3.2). A random part keeps the figures of a project unbiased and shows whether choosing pays.
+2024, section 3.2). What chance chose beside them shows whether choosing pays.
 """
 
 import math
@@ -18,7 +18,6 @@ from backend.domain.calibration import Calibration
 from backend.domain.records import Proposal
 from backend.domain.review import FLOOR, Costs, Judgement, ShowThresholds
 
-RANDOM_SHARE = 0.2
 _WIDTH = 0.5  # of likeness, in roots of numbers of objects: one object and none have a likeness of 0.14
 _MOST_ASKED = 4000  # waiting images whose doubts stand for all
 _QUALITY_BY_SCORE, _SHARPNESS, _STRENGTH = 0.6, 0.3, 0.2  # PPAL's xi, alpha, beta
@@ -40,15 +39,6 @@ class Acquisition:
     thresholds: ShowThresholds
     costs: Costs
     weights: Mapping[str, float] = field(default_factory=dict)
-    random_share: float = RANDOM_SHARE
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Images to review next: first those ``chosen`` for what they teach, best first, then the ``random`` ones."""
-
-    chosen: tuple[str, ...]
-    random: tuple[str, ...]
 
 
 def label_weights(judgements: Sequence[Judgement], calibration: Calibration) -> dict[str, float]:
@@ -88,7 +78,7 @@ def choose_batch(
     acquisition: Acquisition,
     reviewed: Sequence[Candidate] = (),
     seed: int = 0,
-) -> Batch:
+) -> tuple[str, ...]:
     """Choose images that stand for what the model is unsure of, of each group that takes about as long one.
 
     What is learnt about an image shrinks with the number of reviewed ones that are like it, m, as 1 / (1 + m), so that
@@ -97,32 +87,30 @@ def choose_batch(
 
     Args:
         size: of the batch, or all candidates if they are fewer.
-        acquisition: with a random share of 1, as where choosing does not `pay`, the batch is drawn at random.
         reviewed: images already known.
+
+    Returns:
+        The chosen images' names.
     """
     size = min(size, len(candidates))
     if size <= 0:
-        return Batch((), ())
+        return ()
     chance = np.random.default_rng(seed)
-    at_random = min(size, math.ceil(acquisition.random_share * size))
-    drawn = chance.choice(len(candidates), at_random, replace=False)
     features = _features([*candidates, *reviewed], acquisition.expectation.calibration)
     waiting, known = features[: len(candidates)], features[len(candidates) :]
     asked = chance.choice(len(candidates), min(len(candidates), _MOST_ASKED), replace=False)
     doubt = np.array([_doubt(candidates[place], acquisition) for place in asked])
-    seen = _likeness(waiting[asked], np.concatenate([known, waiting[drawn]])).sum(1)
-    left = np.setdiff1d(np.arange(len(candidates)), drawn)
-    seconds = np.array([_seconds(candidates[place], acquisition) for place in left])
-    groups = np.array_split(left[np.argsort(seconds, kind="stable")], max(1, size - at_random))
+    seen = _likeness(waiting[asked], known).sum(1)
+    seconds = np.array([_seconds(each, acquisition) for each in candidates])
+    groups = np.array_split(np.argsort(seconds, kind="stable"), size)
     chosen: list[int] = []
     # In any order: whoever does only the first of them is to see cheap and crowded ones alike.
-    for turn in chance.permutation(size - at_random):
+    for turn in chance.permutation(size):
         likeness = _likeness(waiting[groups[turn]], waiting[asked])
         best = int((likeness @ (doubt / (1 + seen))).argmax())
         chosen.append(int(groups[turn][best]))
         seen += likeness[best]
-    names = [candidate.image for candidate in candidates]
-    return Batch(tuple(names[place] for place in chosen), tuple(names[place] for place in drawn))
+    return tuple(candidates[place].image for place in chosen)
 
 
 def _doubt(candidate: Candidate, acquisition: Acquisition) -> float:

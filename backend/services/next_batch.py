@@ -3,13 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from backend.analysis.acquisition import (
-    RANDOM_SHARE,
-    Acquisition,
-    Candidate,
-    choose_batch,
-    label_weights,
-)
+from backend.analysis.acquisition import Acquisition, Candidate, choose_batch, label_weights
 from backend.analysis.expected_seconds import fit_expectation
 from backend.domain.facts import ProjectState
 from backend.domain.fits import Fit
@@ -17,7 +11,7 @@ from backend.domain.records import Proposal
 from backend.domain.review import LABEL_STUDIO, Judgement
 from backend.ports import UnitOfWork
 from backend.services.fitting import MOST, judgements_of
-from backend.services.ordering import chance, is_random
+from backend.services.ordering import RANDOM_SHARE, chance, is_random
 
 _EVERY = round(1 / RANDOM_SHARE)
 
@@ -86,13 +80,12 @@ def choose(
             fit.thresholds,
             LABEL_STUDIO,
             label_weights(judgements, fit.calibration),
-            random_share=0.0,
         )
         everything = {task: Candidate(str(task), tuple(proposals)) for task, proposals in predicted.items()}
         candidates = [each for task, each in everything.items() if task in waiting and not is_random(project, task)]
         known = [each for task, each in everything.items() if task not in waiting]
         wanted = size - size // _EVERY  # chance chooses the others
-        urgent = [int(task) for task in choose_batch(candidates, wanted, acquisition, known).chosen]
+        urgent = [int(task) for task in choose_batch(candidates, wanted, acquisition, known)]
     return _mixed(urgent, sorted(waiting, key=lambda task: chance(project, task)), size)
 
 

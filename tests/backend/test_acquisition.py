@@ -1,4 +1,4 @@
-"""Which images come next: what teaches most per second, unlike each other, some at random."""
+"""Which images come next: what teaches most per second, unlike each other."""
 
 import math
 
@@ -21,7 +21,7 @@ from backend.domain.records import Proposal
 from backend.domain.review import CARDS, Judgement, ShowThresholds
 from backend.domain.verdicts import VerdictKind
 
-GREEDY = Acquisition(Expectation(), ShowThresholds(0.3), CARDS, random_share=0.0)
+USUAL = Acquisition(Expectation(), ShowThresholds(0.3), CARDS)
 
 
 def candidate(image: str, *scores: float, label: str = "cat") -> Candidate:
@@ -41,9 +41,9 @@ def test_uncertainty_is_of_honest_probabilities() -> None:
 
 
 def test_an_unsure_image_is_worth_more_and_one_that_takes_long_less() -> None:
-    assert worth(candidate("a", 0.5), GREEDY) > worth(candidate("b", 0.95), GREEDY)
-    assert worth(candidate("a", 0.5), GREEDY) > worth(candidate("b", 0.5, *[0.999] * 20), GREEDY)
-    assert worth(candidate("a"), GREEDY) == 0
+    assert worth(candidate("a", 0.5), USUAL) > worth(candidate("b", 0.95), USUAL)
+    assert worth(candidate("a", 0.5), USUAL) > worth(candidate("b", 0.5, *[0.999] * 20), USUAL)
+    assert worth(candidate("a"), USUAL) == 0
 
 
 def test_difficult_labels_weigh_up_to_a_fifth_more() -> None:
@@ -56,26 +56,26 @@ def test_difficult_labels_weigh_up_to_a_fifth_more() -> None:
 
 def test_an_unsure_image_is_chosen_before_a_sure_one() -> None:
     pool = [candidate("sure", 0.99), candidate("unsure", 0.5), candidate("dog", 0.99, label="dog")]
-    assert choose_batch(pool, 1, GREEDY).chosen == ("unsure",)
+    assert choose_batch(pool, 1, USUAL) == ("unsure",)
 
 
 def test_an_image_that_stands_for_many_doubts_is_chosen_before_one_that_stands_for_itself() -> None:
     pool = [candidate("dog", 0.5, label="dog"), *(candidate(f"cat {place}", 0.52) for place in range(3))]
-    (first,) = choose_batch(pool, 1, GREEDY).chosen
+    (first,) = choose_batch(pool, 1, USUAL)
     assert first.startswith("cat")
 
 
 def test_what_was_reviewed_enough_comes_after_another_kind() -> None:
     pool = [candidate("dog", 0.5, label="dog"), *(candidate(f"cat {place}", 0.52) for place in range(3))]
     reviewed = [candidate(f"seen {place}", 0.5) for place in range(9)]
-    assert choose_batch(pool, 1, GREEDY, reviewed).chosen == ("dog",)
+    assert choose_batch(pool, 1, USUAL, reviewed) == ("dog",)
 
 
 def test_a_batch_takes_as_long_as_the_images_that_wait() -> None:
     crowds = [candidate(f"crowd {place}", *[0.5 + place / 1000] * 30) for place in range(20)]
     singles = [candidate(f"single {place}", 0.5 + place / 1000) for place in range(60)]
     for seed in range(5):
-        chosen = choose_batch([*crowds, *singles], 20, GREEDY, seed=seed).chosen
+        chosen = choose_batch([*crowds, *singles], 20, USUAL, seed=seed)
         assert sum(image.startswith("crowd") for image in chosen) == 5
         assert 1 <= sum(image.startswith("crowd") for image in chosen[:15]) <= 5
 
@@ -84,26 +84,14 @@ def test_of_very_many_images_some_stand_for_all(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("backend.analysis.acquisition._MOST_ASKED", 20)
     pool = [candidate(f"{place}", 0.5, label="dog" if place % 5 == 0 else "cat") for place in range(200)]
     for seed in range(5):
-        (first,) = choose_batch(pool, 1, GREEDY, seed=seed).chosen
+        (first,) = choose_batch(pool, 1, USUAL, seed=seed)
         assert int(first) % 5
-    assert len({*choose_batch(pool, 50, GREEDY).chosen}) == 50
-
-
-def test_a_fifth_of_each_batch_is_random_and_no_image_comes_twice() -> None:
-    pool = [candidate(str(place), 0.5 if place < 10 else 0.99) for place in range(200)]
-    acquisition = Acquisition(Expectation(), ShowThresholds(0.3), CARDS)
-    drawn = [choose_batch(pool, 10, acquisition, seed=seed) for seed in range(60)]
-    assert {len(batch.random) for batch in drawn} == {2}
-    assert all(len({*batch.chosen, *batch.random}) == 10 for batch in drawn)
-    assert len({image for batch in drawn for image in batch.random}) > 70
-    assert drawn[0] == choose_batch(pool, 10, acquisition, seed=0)
+    assert len({*choose_batch(pool, 50, USUAL)}) == 50
 
 
 def test_small_pools_are_taken_whole() -> None:
-    acquisition = Acquisition(Expectation(), ShowThresholds(0.3), CARDS)
-    batch = choose_batch([candidate("a", 0.5), candidate("b", 0.5)], 10, acquisition)
-    assert {*batch.chosen, *batch.random} == {"a", "b"}
-    assert choose_batch([], 10, acquisition).chosen == ()
+    assert {*choose_batch([candidate("a", 0.5), candidate("b", 0.5)], 10, USUAL)} == {"a", "b"}
+    assert choose_batch([], 10, USUAL) == ()
 
 
 def test_choosing_stops_when_two_rounds_bring_less_than_random_may() -> None:

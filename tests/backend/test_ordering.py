@@ -5,13 +5,13 @@ from statistics import fmean
 
 import pytest
 
-from backend.analysis.acquisition import RANDOM_SHARE, choosing_pays
+from backend.analysis.acquisition import choosing_pays
 from backend.domain.calibration import Calibration
 from backend.domain.fits import Fit
 from backend.domain.records import Prediction, Proposal, Region
 from backend.domain.review import LABEL_STUDIO, ShowThresholds
 from backend.domain.verdicts import Judged, VerdictKind
-from backend.services.ordering import is_random, order_of, rounds_of, urgency
+from backend.services.ordering import RANDOM_SHARE, is_random, order_of, rounds_of, urgency
 from integrations.label_studio.import_json import default_target
 from integrations.label_studio.payloads import prediction_to_json
 from tests.backend.test_acceptance import verdict
