@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backend.device import find_device
 from backend.domain.geometry import Box
 from backend.domain.records import Picture, Proposal, Query, Sentence, names_sides
 from backend.errors import ModelError, UsageError
@@ -197,19 +198,13 @@ def _one_name_per_place(found: "ImageDetections") -> "ImageDetections":
 
 
 def _load(folder: Path, device: str | None, *, box_voting: bool) -> "GlipDetector":
-    import torch
-
     from glip_model.inference import GlipDetector
     from glip_model.loading import ModelFolderError
     from glip_model.postprocess import PostprocessSettings
 
-    try:
-        chosen = None if device is None else torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"no device {device!r}: set GLIP_LABEL_DEVICE to cpu or cuda") from error
     settings = PostprocessSettings(voting_power=_VOTING_POWER if box_voting else None)
     try:
-        return GlipDetector.from_folder(folder, chosen, settings)
+        return GlipDetector.from_folder(folder, find_device(device), settings)
     except ModelFolderError as error:
         raise ModelError(str(error)) from error
 

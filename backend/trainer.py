@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import glip_model.finetune as finetuning
+from backend.device import find_device
 from backend.domain.geometry import Box
 from backend.domain.learning import Mode, TrainingProgress, TrainingRequest
 from backend.domain.records import names_sides
@@ -37,13 +37,16 @@ class GlipTrainer:
         images: gives pictures by their SHA-256.
         device: torch device to train on; None for a GPU where there is one.
         minutes: of a training that asks for no other time, at most; 0 for what suits the device.
+
+    Raises:
+        ModelError: there is no such device.
     """
 
     def __init__(self, base: Path, images: Images, device: str | None = None, minutes: float = 0.0) -> None:
         self._base = base
         self._images = images
         self._minutes = minutes
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._device = find_device(device)
 
     def train(
         self,

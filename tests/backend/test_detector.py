@@ -13,6 +13,8 @@ from backend.detector import GlipModelDetector
 from backend.domain.geometry import iou
 from backend.domain.records import Label, Picture, Query, Sentence, Span
 from backend.errors import ModelError, UsageError
+from backend.trainer import GlipTrainer
+from tests.fakes import FakeImages
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
 
 
@@ -135,6 +137,9 @@ def test_weights_that_are_no_numbers_are_refused(folder: Path, tmp_path: Path) -
     assert detector.state == "failed"
 
 
-def test_a_device_that_does_not_exist_is_said(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="GLIP_LABEL_DEVICE"):
-        GlipModelDetector(folder, tmp_path / "versions.json", "toaster").load()
+@pytest.mark.parametrize("device", ["toaster", "cuda:99", "meta:nowhere"])
+def test_a_device_that_does_not_exist_is_said(folder: Path, tmp_path: Path, device: str) -> None:
+    with pytest.raises(ModelError, match=f"no device '{device}' here: set GLIP_LABEL_DEVICE"):
+        GlipModelDetector(folder, tmp_path / "versions.json", device).load()
+    with pytest.raises(ModelError, match=f"no device '{device}' here: set GLIP_LABEL_DEVICE"):
+        GlipTrainer(folder, FakeImages(), device)
