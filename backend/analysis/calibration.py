@@ -4,6 +4,9 @@ Few verdicts: logistic curves (Platt 1999) whose slope and intercept may differ 
 common curve, and that one towards leaving scores as they are. Many: isotonic regression, where it errs less on images
 that it was not fitted to. Scores stay as they are unless curves clearly beat them on such images, too. Fit it on what
 the model serves, that is after suppression of duplicates, and anew for each model version.
+
+What is shown depends on its score alone, so that the share of right boxes at each score needs no weights: with them a
+few explored boxes that stand for hundreds of others would bend the curve, and have the only say on what it gains.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +76,7 @@ def fit_calibration(judgements: Sequence[Judgement]) -> Calibration:
     sample = _Sample.of(judgements)
     counts = np.bincount(sample.labels, minlength=len(sample.names))
     many = frozenset(np.flatnonzero(counts >= ISOTONIC_FROM).tolist())
-    plain = sample.weights * (sample.scores - sample.right) ** 2
+    plain = (sample.scores - sample.right) ** 2
     logistic, isotonic = (_held_out_errors(sample, labels) for labels in (frozenset[int](), many))
     gained = np.bincount(sample.labels, logistic - isotonic, len(sample.names))
     stepped = frozenset(label for label in many if gained[label] > 0)
@@ -99,12 +102,12 @@ def fit_logistic(judgements: Sequence[Judgement], good: Callable[[Judgement], bo
 
 
 def _held_out_errors(sample: _Sample, isotonic: frozenset[int]) -> Floats:
-    """Weighted squared error of each judgement under the curves of the other folds' images."""
+    """Squared error of each judgement under the curves of the other folds' images."""
     folds, errors = sample.images % _FOLDS, np.zeros(len(sample.right))
     for fold in np.unique(folds):
         held_out = sample.of_rows(folds == fold)
         probabilities = held_out.probabilities(_fit(sample.of_rows(folds != fold), isotonic))
-        errors[folds == fold] = held_out.weights * (probabilities - held_out.right) ** 2
+        errors[folds == fold] = (probabilities - held_out.right) ** 2
     return errors
 
 
@@ -115,7 +118,7 @@ def _fit(sample: _Sample, isotonic: frozenset[int]) -> Calibration:
 
 
 def _isotonic(sample: _Sample) -> KnotCurve:
-    fitted = IsotonicRegression(y_min=0, y_max=1).fit(sample.scores, sample.right, sample.weights)
+    fitted = IsotonicRegression(y_min=0, y_max=1).fit(sample.scores, sample.right)
     return KnotCurve(tuple(map(float, fitted.X_thresholds_)), tuple(map(float, fitted.y_thresholds_)))
 
 
@@ -124,8 +127,6 @@ def _platt(sample: _Sample, prior: tuple[float, float, float, float]) -> Logisti
     labels = len(sample.names)
     odds = np.array([logit(float(score)) for score in sample.scores])
     spreads = np.repeat(prior, (1, 1, labels, labels))
-    # Weights scale what a judgement says of its kind, not how many people judged.
-    weights = sample.weights * sample.weights.sum() / (sample.weights**2).sum() if len(odds) else sample.weights
 
     def curves(values: Floats) -> tuple[Floats, Floats]:
         """Slope and intercept per label."""
@@ -134,8 +135,8 @@ def _platt(sample: _Sample, prior: tuple[float, float, float, float]) -> Logisti
     def loss(values: Floats) -> tuple[float, Floats]:
         slopes, intercepts = curves(values)
         z = slopes[sample.labels] * odds + intercepts[sample.labels]
-        data = weights * (np.logaddexp(0, z) - sample.right * z)
-        pull = weights * (expit(z) - sample.right)
+        data = np.logaddexp(0, z) - sample.right * z
+        pull = expit(z) - sample.right
         by_slope, by_intercept = (np.bincount(sample.labels, each, labels) for each in (pull * odds, pull))
         gradient = np.concatenate([[by_slope.sum(), by_intercept.sum()], by_slope, by_intercept])
         scaled = values / spreads

@@ -8,7 +8,7 @@ the others cost what deleting costs, whatever their scores.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
@@ -45,9 +45,7 @@ def fit_thresholds(judgements: Sequence[Judgement], costs: Costs, prior: float |
     """
     if not judgements:
         return ShowThresholds(break_even(costs) if prior is None else prior)
-    # What is shown depends on its score alone, so the share of kept ones at each score needs no weights; with them a
-    # few explored boxes that stand for hundreds of others would bend the curve.
-    curves = fit_logistic([replace(each, weight=1.0) for each in judgements], _kept)
+    curves = fit_logistic(judgements, _kept)
     pay = _Pay.of(judgements, costs)
     by_label: dict[str, list[Judgement]] = {}
     for each in judgements:

@@ -1,6 +1,7 @@
 """Honest scores: curves from verdicts, when they are used, and that they always rise."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,10 +73,15 @@ def test_moved_boxes_are_right_and_relabelled_ones_wrong() -> None:
     assert fitted.probability("dog", 0.5) < 0.1
 
 
-def test_a_judgement_counts_as_often_as_its_weight_says() -> None:
-    right = [Judgement(str(index), "cat", 0.5, ACCEPTED, 1.0, 9.0) for index in range(100)]
-    wrong = [Judgement(str(index), "cat", 0.5, DELETED, 0.0) for index in range(100)]
-    assert fit_calibration(right + wrong).probability("cat", 0.5) == pytest.approx(0.9, abs=0.03)
+@pytest.mark.parametrize("seed", range(6))
+def test_a_few_explored_boxes_that_stand_for_all_hidden_ones_do_not_bend_the_curves(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    every = judgements(chance, 300, UNSURE)
+    hidden = [each for each in every if each.score < 0.4]
+    explored = [replace(each, weight=len(hidden) / 3) for each in hidden[:: len(hidden) // 3]]
+    fitted = fit_calibration([each for each in every if each.score >= 0.4] + explored)
+    others = judgements(chance, 2000, UNSURE)
+    assert calibration_error(others, fitted) <= 0.4 * calibration_error(others, Calibration())
 
 
 def test_without_verdicts_scores_stay_as_they_are() -> None:
