@@ -25,9 +25,9 @@ def reviewed(image: str, seconds: float, right: bool = True) -> Review:
     return Review(image, seconds, 2, 10.0, (), boxes)
 
 
-def make_round(strategy: Strategy, number: int, seconds: Sequence[float], seed: int = 0) -> Round:
-    """A round of images, named by their place in the project, whose boxes took so long; drawing each takes 10 s."""
-    images = [f"{number}-{place}" for place in range(len(seconds))]
+def make_round(strategy: Strategy, number: int, seconds: Sequence[float], seed: int = 0, first: int = 0) -> Round:
+    """A round of images, named by their place from ``first`` on, whose boxes took so long; drawing each takes 10 s."""
+    images = [f"{(first or 100 * number) + place}" for place in range(len(seconds))]
     reviews = tuple(reviewed(image, each) for image, each in zip(images, seconds, strict=True))
     return Round(
         strategy,
@@ -68,9 +68,9 @@ def test_the_interval_spans_images_and_seeds() -> None:
     images = report([make_round(ZERO_SHOT, 1, (4, 6) * 10, seed) for seed in (0, 1)]).saving(ZERO_SHOT, 7.0).share
     seeds = report([make_round(ZERO_SHOT, 1, (4 + 2 * seed,) * 20, seed) for seed in (0, 1)]).saving(ZERO_SHOT, 7.0)
     assert (alike.low, alike.value, alike.high) == pytest.approx((0.5, 0.5, 0.5))
-    # 40 images that are 0.1 off: a standard error of 0.016
+    # 20 images that are 0.1 off, in each seed the same ones: a standard error of 0.022
     assert images.value == pytest.approx(0.5)
-    assert images.high - images.low == pytest.approx(4 * 0.016, rel=0.25)
+    assert images.high - images.low == pytest.approx(4 * 0.022, rel=0.15)
     assert (seeds.share.low, seeds.share.high) == pytest.approx((0.4, 0.6))
 
 
@@ -104,7 +104,7 @@ def test_stages_are_means_over_seeds() -> None:
 
 
 def test_stages_are_of_as_many_images_where_rounds_are_not() -> None:
-    rounds = [make_round(RANDOM, 1, (10, 8)), make_round(RANDOM, 2, (4,)), make_round(RANDOM, 3, (6,))]
+    rounds = [make_round(RANDOM, 1, (10, 8)), make_round(RANDOM, 2, (4,)), make_round(RANDOM, 3, (6,), first=201)]
     rounds += [make_round(RANDOM, 1, (10, 8), seed=1), make_round(RANDOM, 2, (2, 2), seed=1)]
     rounds[1] = replace(rounds[1], ruling=Ruling(True, "better", {}), training_seconds=10.0)
     rounds[2] = replace(rounds[2], ruling=Ruling(False, "not better", {}), training_seconds=20.0)
