@@ -9,7 +9,15 @@ from backend.analysis.overlap import Floats
 RESAMPLES = 2000
 _MOST_RESAMPLES = 20_000
 _TAIL = 50  # resamples that should lie beyond a bound
-_CHUNK = 500
+CHUNK = 500
+
+
+def resamples_for(alpha: float, tail: int = _TAIL) -> int:
+    """How many resamples tell of a bound that errs with probability ``alpha``: ``tail`` of them lie beyond it.
+
+    There are never more than 20,000, which tell nothing of bounds that all but one in more of them keep.
+    """
+    return min(max(RESAMPLES, math.ceil(tail / alpha)), _MOST_RESAMPLES)
 
 
 def image_counts(images: int, resamples: int, chance: np.random.Generator) -> Floats:
@@ -31,8 +39,8 @@ def ratio_bounds(values: Floats, sizes: Floats, alpha: float, chance: np.random.
     if error <= 1e-12 * abs(ratio):
         return ratio, ratio
     distances = []
-    for _ in range(min(max(RESAMPLES, math.ceil(_TAIL / alpha)), _MOST_RESAMPLES) // _CHUNK):
-        drawn = chance.integers(count, size=(_CHUNK, count))
+    for _ in range(resamples_for(alpha) // CHUNK):
+        drawn = chance.integers(count, size=(CHUNK, count))
         ratios, errors = _ratio_and_error(values[drawn], sizes[drawn])
         shifts = ratios - ratio
         # All drawn images alike: as far out as can be, unless they are as all together are.

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from backend.analysis.average_precision import average_precision, match_detections
-from backend.analysis.bootstrap import RESAMPLES, image_counts, ratio_bounds
+from backend.analysis.average_precision import MatchedLabel, average_precision, match_detections
+from backend.analysis.bootstrap import CHUNK, RESAMPLES, image_counts, ratio_bounds, resamples_for
 from backend.analysis.calibration import binned_gaps, error_of_gaps
 from backend.analysis.contenders import Contender, compared_seconds, image_sizes
 from backend.analysis.overlap import Floats
@@ -24,6 +24,7 @@ from backend.domain.training_data import ReviewedImage
 
 _GUARD_ALPHA = 0.05
 _AS_FAST = 1.02  # times production's seconds
+_PRECISION_TAIL = 10  # resamples of AP50 that should lie beyond its bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +170,9 @@ def decide(
     chance = np.random.default_rng(settings.seed)
     seconds = _seconds(images, both, settings.costs, of_seconds, chance)
     counts = np.concatenate([np.ones((1, len(images))), image_counts(len(images), settings.resamples, chance)])
-    labels = _label_precisions(images, both, counts)
+    matched = _matched_labels(images, both)
+    labels = {label: np.stack([average_precision(each, counts) for each in own]) for label, own in matched.items()}
     precisions = np.stack(list(labels.values())) if labels else None  # (L, 2, 1 + B, T)
-    ap50 = None if precisions is None else np.nanmean(precisions[..., 0], 0)  # (2, 1 + B)
     decision = GateDecision(
         promoted=False,
         reasons=(),
@@ -179,8 +180,8 @@ def decide(
         boxes=boxes,
         seconds=seconds,
         ap=None if precisions is None else _change(np.nanmean(precisions, (0, 3))),
-        ap50=None if ap50 is None else _change(ap50),
-        finds_more=ap50 is not None and _rises(ap50, of_precision, settings.factor_of(len(images))),
+        ap50=None if precisions is None else _change(np.nanmean(precisions[..., 0], 0)),
+        finds_more=bool(matched) and _ap50_rises(matched, of_precision, settings.factor_of(len(images)), chance),
         labels={label: _change(each[..., 0]) for label, each in labels.items()},
         calibration=_calibration(images, both, counts),
         latency=_latency(both),
@@ -207,13 +208,14 @@ def _boxes_of(images: Sequence[ReviewedImage]) -> Counter[str]:
     return Counter(box.label for image in images for box in image.boxes)
 
 
-def _label_precisions(
-    images: Sequence[ReviewedImage], both: tuple[Contender, Contender], counts: Floats
-) -> dict[str, Floats]:
-    """AP ``(2, B, T)`` of each label with true boxes, where image i counts ``counts[b, i]`` times."""
+def _matched_labels(
+    images: Sequence[ReviewedImage], both: tuple[Contender, Contender]
+) -> dict[str, tuple[MatchedLabel, MatchedLabel]]:
+    """What both find of each label with true boxes."""
     truth = [image.boxes for image in images]
+    production, candidate = (each.proposals for each in both)
     return {
-        label: np.stack([average_precision(match_detections(truth, each.proposals, label), counts) for each in both])
+        label: (match_detections(truth, production, label), match_detections(truth, candidate, label))
         for label in sorted(_boxes_of(images))
     }
 
@@ -240,9 +242,22 @@ def _latency(both: tuple[Contender, Contender]) -> Change | None:
     return None if production is None or candidate is None else Change(production, candidate)
 
 
-def _rises(figures: Floats, alpha: float, factor: float) -> bool:
-    """Whether a figure ``(2, 1 + B)`` of both rises by a factor in all but ``alpha`` of the resamples."""
-    return bool(np.nanquantile(figures[1, 1:] - factor * figures[0, 1:], alpha, method="lower") > 0)
+def _ap50_rises(
+    matched: Mapping[str, tuple[MatchedLabel, MatchedLabel]], alpha: float, factor: float, chance: np.random.Generator
+) -> bool:
+    """Whether AP50 rises by a factor in all but ``alpha`` of the resamples; False where these are too few to tell."""
+    resamples = resamples_for(alpha, _PRECISION_TAIL)
+    if alpha * resamples < 1:
+        return False
+    at_half = [[replace(each, found=each.found[:1]) for each in own] for own in matched.values()]
+    images = len(at_half[0][0].objects)
+    rises = []
+    for _ in range(resamples // CHUNK):
+        counts = image_counts(images, CHUNK, chance)
+        figures = np.array([[average_precision(each, counts)[:, 0] for each in own] for own in at_half])  # (L, 2, B)
+        production, candidate = np.nanmean(figures, 0)
+        rises.append(candidate - factor * production)
+    return bool(np.nanquantile(np.concatenate(rises), alpha, method="lower") > 0)
 
 
 def _change(figures: Floats) -> Change:

@@ -209,6 +209,12 @@ def test_seconds_and_precision_share_what_may_be_erred() -> None:
     assert QUICK.alphas_of(2)[1] == pytest.approx(0.1 * QUICK.alpha_of(2))
 
 
+def test_after_many_tries_resamples_tell_nothing_of_what_ap50_may_still_err_by() -> None:
+    asked = replace(QUICK, costs=replace(LABEL_STUDIO, relabel=0.01))
+    clear = relabelled(22)  # in each resample that has production's mistakes
+    assert [decide(*clear, asked, attempt).finds_more for attempt in (1, 7, 8, 50)] == [True, True, False, False]
+
+
 def test_later_tries_may_err_less() -> None:
     images = reviewed()
     both = contender(images, GOOD), contender(images, GOOD, 2)
