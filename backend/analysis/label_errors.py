@@ -126,7 +126,9 @@ def _of_box(
         probability = certain[best] * (1 - support)
         reason = f"labelled {true.label}, looks like {given[best].label} with {certain[best]:.0%}"
         listed.append((probability, DoubtKind.LABEL, given[best], reason))
-    near = [place for place in same if column[place] >= _NEAR]
+    # In a crowd, what is near may be another box's: it tells nothing of this one.
+    own = (shared.max(axis=1) < _SAME_PLACE) | (column >= shared.max(axis=1))
+    near = [place for place in same if column[place] >= _NEAR and own[place]]
     if near:
         best = max(near, key=lambda place: (float(column[place]), certain[place]))
         off = min(max((ACCEPTANCE_IOU - float(column[best])) / (ACCEPTANCE_IOU - _SAME_PLACE), 0.0), 1.0)
