@@ -1,4 +1,9 @@
-"""Likely errors in labels: where a model that did not learn from an image disagrees with what people left on it."""
+"""Likely errors in labels: where a model that did not learn from an image disagrees with what people left on it.
+
+Somebody looked at every place that is doubted, and decided: left no box, deleted one, chose another label, moved an
+edge. That a person would leave the model's box with probability p counts there only as far as people err: they were
+wrong with ``p e / (p e + 1 - p)``, where e is how often they err. So the model must be surer than they are.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +20,7 @@ from backend.domain.review import ACCEPTANCE_IOU
 from backend.domain.training_data import LabelledBox, ReviewedImage
 
 _SAME_PLACE, _NEAR, _COPY = 0.5, 0.1, 0.9
-_ERROR_RATE = 0.05  # share of boxes without an object, before anything is known
+_ERROR_RATE = 0.05  # of people, for each kind, before anything is known
 _PRIOR_BOXES = 10.0
 
 
@@ -94,17 +99,22 @@ def _missing(image: ReviewedImage, given: Sequence[Proposal], certain: Sequence[
     """Accuse of overlooking what is proposed where no box is; of several proposals in one place the surest."""
     listed: list[Doubt] = []
     for place in sorted(range(len(given)), key=lambda each: -certain[each]):
-        proposal, probability = given[place], certain[place]
+        proposal = given[place]
         if shared.shape[1] and shared[place].max() >= _NEAR:
             continue
         if listed and overlaps(corners([proposal.box]), corners([each.box for each in listed])).max() >= _SAME_PLACE:
             continue
-        reason = f"no box here, but {proposal.label} with {probability:.0%}"
-        suggestion = LabelledBox(proposal.box, proposal.label)
+        reason = f"no box here, but {proposal.label} with {certain[place]:.0%}"
+        suggestion, wrong = LabelledBox(proposal.box, proposal.label), _wrong(certain[place])
         listed.append(
-            Doubt(image.sha256, DoubtKind.MISSING, None, proposal.box, proposal.label, suggestion, probability, reason)
+            Doubt(image.sha256, DoubtKind.MISSING, None, proposal.box, proposal.label, suggestion, wrong, reason)
         )
     return listed
+
+
+def _wrong(certain: float) -> float:
+    """Probability that people were wrong who did not have a box as the model, which is so ``certain``, would."""
+    return certain * _ERROR_RATE / (certain * _ERROR_RATE + 1 - certain)
 
 
 def _of_box(
@@ -123,7 +133,7 @@ def _of_box(
     listed: list[tuple[float, DoubtKind, Proposal | None, str]] = []
     if other:
         best = max(other, key=lambda place: certain[place])
-        probability = certain[best] * (1 - support)
+        probability = _wrong(certain[best]) * (1 - support)
         reason = f"labelled {true.label}, looks like {given[best].label} with {certain[best]:.0%}"
         listed.append((probability, DoubtKind.LABEL, given[best], reason))
     # In a crowd, what is near may be another box's: it tells nothing of this one.
@@ -133,7 +143,7 @@ def _of_box(
         best = max(near, key=lambda place: (float(column[place]), certain[place]))
         off = min(max((ACCEPTANCE_IOU - float(column[best])) / (ACCEPTANCE_IOU - _SAME_PLACE), 0.0), 1.0)
         reason = f"{true.label} is perhaps elsewhere: overlap {column[best]:.2f} with a box of {certain[best]:.0%}"
-        listed.append((certain[best] * off, DoubtKind.PLACE, given[best], reason))
+        listed.append((_wrong(certain[best]) * off, DoubtKind.PLACE, given[best], reason))
     elif not (column >= _NEAR).any():
         missed = 1 - found_share[true.label]
         reason = f"nothing is found here, where {found_share[true.label]:.0%} of {true.label} boxes are"

@@ -28,7 +28,7 @@ from tests.regions import CAT, DOG, final
 from tests.reviews import VERSION, make_prediction, predict_all, submit
 
 Database = Callable[[], UnitOfWork]
-SURE, HIDDEN = Proposal(CAT, "cat", 0.95, "cat"), Proposal(DOG, "dog", 0.9, "dog")
+SURE, HIDDEN = Proposal(CAT, "cat", 0.95, "cat"), Proposal(DOG, "dog", 0.99, "dog")
 
 
 def review(database: Database) -> None:
@@ -55,7 +55,7 @@ def test_what_was_forgotten_or_misnamed_is_listed_with_its_task_and_region() -> 
     missing = next(each for each in found if each.region is None)
     assert (missing.annotation, missing.width, missing.height, missing.model_version) == (3, 200, 100, VERSION)
     assert missing.doubt.box == DOG
-    assert "dog with 90%" in missing.doubt.reason
+    assert "dog with 99%" in missing.doubt.reason
 
 
 def test_real_databases_list_the_same(engine: Engine) -> None:
@@ -118,7 +118,7 @@ def test_the_command_prints_lines_or_json(
     review(open_database(Settings.from_env()))
     assert run(["doubts", "--project", "7"]) == 0
     lines = sorted(capsys.readouterr().out.splitlines())
-    assert lines[0].startswith("task 3  no region  missing  90%  no box here")
+    assert lines[0].startswith("task 3  no region  missing  83%  no box here")
     assert lines[1].startswith("task 5  region new0  label")
     assert run(["doubts", "--project", "7", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
