@@ -46,7 +46,8 @@ def submit(
     ]
     left += [final(f"new{index}", box, label) for index, (box, label) in enumerate(drawn)]
     number = prediction.task_id
-    annotation = replace(make_annotation(number, 4e9, *left, task_id=number), lead_time=lead_time)
+    annotation = make_annotation(number, 4e9, *left, task_id=number)
+    annotation = replace(annotation, created_at=annotation.updated_at, lead_time=lead_time)
     with unit_of_work() as unit:
         apply_fact(unit, annotated(annotation))
         unit.commit()

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 def command(project: str, least: float, as_json: bool) -> None:
     """List likely errors in a project's annotations, the likeliest first, with task, region and reason.
 
-    Each annotation is held against the newest prediction from before it. People decided on every place, and are taken
-    to err once in twenty times: where the model is 95 % sure of something else, an error is as likely as not.
-    Probabilities are as good as the scores: they are honest once enough verdicts have come.
+    Each annotation is held against the newest prediction from before anybody annotated its task: no model that learned
+    from it is asked. People decided on every place, and are taken to err once in twenty times: where the model is 95 %
+    sure of something else, an error is as likely as not. Probabilities are as good as the scores: they are honest once
+    enough verdicts have come.
 
     \b
     Example:

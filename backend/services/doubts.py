@@ -1,8 +1,9 @@
 """Which of a project's annotations are likely wrong, and why."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from backend.analysis.label_errors import Doubt, doubts
 from backend.domain.annotations import Annotation
@@ -11,7 +12,6 @@ from backend.domain.geometry import visible_bounds
 from backend.domain.records import Prediction
 from backend.domain.training_data import LabelledBox, ReviewedImage
 from backend.ports import UnitOfWork
-from backend.services.corrections import known_predictions
 from backend.services.projects import find_project
 
 
@@ -44,9 +44,11 @@ class _Case:
 
 
 def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: float) -> list[ProjectDoubt]:
-    """Hold each current annotation against the newest prediction from before it, whose model cannot know it.
+    """Hold each current annotation against the newest prediction from before anybody annotated its task.
 
-    Skipped annotations are left out, and pictures without a prediction.
+    What a model learned from a picture it repeats, errors among them: a later prediction may be by such a one, also of
+    an annotation that was only touched later, or of another person's. Skipped annotations are left out, and pictures
+    without such a prediction.
 
     Args:
         project: its title or Label Studio's id.
@@ -62,8 +64,10 @@ def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: 
     cases: defaultdict[str, list[_Case]] = defaultdict(list)
     with unit_of_work() as unit:
         uid = find_project(unit.projects.all(), project).uid
+        beginnings = _beginnings(unit, uid)
         for annotation in list(unit.corrections.current(uid)):
-            for case in _cases(annotation, known_predictions(unit, annotation)):
+            known = unit.predictions.of_task(annotation.project_id, annotation.task_id, *beginnings[annotation.task_id])
+            for case in _cases(annotation, known):
                 cases[case.prediction.model_version].append(case)
         fits = {version: unit.fits.newest(uid, version) for version in cases}
     found = []
@@ -75,6 +79,19 @@ def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: 
         for doubt in doubts([case.image for case in own], proposals, calibration, least):
             found.append(_beside(by_name[doubt.image], doubt))
     return sorted(found, key=lambda each: -each.doubt.probability)
+
+
+def _beginnings(unit: UnitOfWork, project: str) -> dict[int, tuple[datetime, Collection[str]]]:
+    """When each task was first annotated, and from which predictions, as far as regions tell: clocks may differ.
+
+    It counts also where that annotation was deleted since.
+    """
+    beginnings: dict[int, tuple[datetime, Collection[str]]] = {}
+    for each in unit.corrections.versions(project):  # lower ids and earlier versions first
+        if each.task_id not in beginnings:
+            named = {region.prediction for region in each.regions if region.prediction is not None}
+            beginnings[each.task_id] = each.created_at, named
+    return beginnings
 
 
 def _cases(annotation: Annotation, predictions: Iterable[Prediction]) -> Iterator[_Case]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from backend.services.corrections import apply_fact
 from backend.services.doubts import ProjectDoubt, project_doubts
 from backend.settings import Settings
 from tests.backend.test_ordering import make_fit
-from tests.facts import annotated, make_annotation
+from tests.facts import annotated, at, make_annotation
 from tests.fakes import FakeDatabase
 from tests.regions import CAT, DOG, final
 from tests.reviews import VERSION, make_prediction, predict_all, submit
@@ -87,7 +88,7 @@ def test_each_picture_of_a_task_is_held_against_its_own_prediction() -> None:
             final("right-0", CAT, image="right"),
             final("x", DOG, image="left"),
         ]
-        apply_fact(unit, annotated(make_annotation(1, 4e9, *regions)))
+        apply_fact(unit, annotated(replace(make_annotation(1, 4e9, *regions), created_at=at(4e9))))
         unit.commit()
     found = project_doubts(database, "7", 0.0)
     assert [(each.region, each.doubt.kind) for each in found if each.doubt.probability > 0] == [
@@ -103,6 +104,50 @@ def test_what_has_no_prediction_or_was_skipped_is_left_out() -> None:
         apply_fact(unit, annotated(make_annotation(3, 5e9, task_id=3, cancelled=True)))
         unit.commit()
     assert brief(project_doubts(database, "7", 0.5)) == ERRORS[1:]
+
+
+def forget_and_learn(database: Database) -> None:
+    """People forget the dog of every task, a version learns that there is none, and each annotation is touched again.
+
+    Then a second person annotates task 1, on what that version proposes.
+    """
+    predict_all(database, [replace(make_prediction(task, [SURE]), hidden=(HIDDEN,)) for task in (1, 2)])
+    left, submitted = final("left", CAT), datetime.now(UTC)
+    annotations = [replace(make_annotation(task, 4e9, left, task_id=task), created_at=submitted) for task in (1, 2)]
+    with database() as unit:
+        apply_fact(unit, annotated(*(replace(each, updated_at=submitted) for each in annotations)))
+        unit.commit()
+    predict_all(database, [make_prediction(task, [SURE], "nano-2") for task in (1, 2)])
+    second = replace(make_annotation(3, 4e9, final("nano-2-1-0", CAT), task_id=1), created_at=at(3e9))
+    with database() as unit:
+        apply_fact(unit, annotated(*annotations, second))
+        unit.commit()
+
+
+FORGOTTEN = [(1, "missing", None), (1, "missing", None), (2, "missing", None)]
+
+
+def test_a_version_that_may_have_learned_an_error_is_not_asked_about_it(engine: Engine) -> None:
+    upgrade(engine)
+    for database in (FakeDatabase(), lambda: SqlUnitOfWork(engine)):
+        forget_and_learn(database)
+        found = project_doubts(database, "7", 0.5)
+        assert brief(found) == FORGOTTEN
+        assert {each.model_version for each in found} == {VERSION}
+
+
+def test_what_the_first_annotation_began_from_is_asked_whatever_the_clocks_say() -> None:
+    """Label Studio's clock is behind, so that annotations seem older than what was proposed for them."""
+    database = FakeDatabase()
+    predictions = [replace(make_prediction(task, [SURE]), hidden=(HIDDEN,)) for task in (1, 2)]
+    predict_all(database, predictions)
+    with database() as unit:
+        for each, named in zip(predictions, (predictions[0].id, None), strict=True):
+            left = final(each.regions[0].id, CAT, prediction=named)
+            annotation = make_annotation(each.task_id, 4e9, left, task_id=each.task_id)
+            apply_fact(unit, annotated(replace(annotation, created_at=at(-1e9))))
+        unit.commit()
+    assert brief(project_doubts(database, "7", 0.5)) == FORGOTTEN[:1]
 
 
 def test_a_project_that_is_not_known_is_refused() -> None:
