@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from backend.analysis.overlap import Floats, corners, overlaps
 from backend.domain.calibration import Calibration
 from backend.domain.geometry import Box
@@ -62,6 +60,8 @@ def doubts(
     proposals: Sequence[Sequence[Proposal]],
     calibration: Calibration,
     least: float = 0.5,
+    *,
+    overlapping_labels: bool = False,
 ) -> tuple[Doubt, ...]:
     """List the boxes that are wrong with a probability of ``least`` or more, the likeliest first.
 
@@ -70,6 +70,7 @@ def doubts(
         proposals: for each image, by a model that did not learn from it, hidden ones too: what a model learned, errors
             among them, it repeats.
         calibration: of that model; the plain scores of a model are seldom high enough to accuse anybody.
+        overlapping_labels: whether an object may have several labels, each with a box of its own.
     """
     found_share = _found_shares(images, proposals)
     listed: list[Doubt] = []
@@ -78,7 +79,7 @@ def doubts(
         shared = overlaps(corners([each.box for each in given]), corners([each.box for each in image.boxes]))
         listed += _missing(image, given, certain, shared)
         for region in range(len(image.boxes)):
-            listed += _of_box(image, region, given, (certain, shared), found_share)
+            listed += _of_box(image, region, given, (certain, shared), found_share, overlapping_labels)
     return tuple(sorted((each for each in listed if each.probability >= least), key=lambda each: -each.probability))
 
 
@@ -123,12 +124,17 @@ def _of_box(
     given: Sequence[Proposal],
     evidence: tuple[Sequence[float], Floats],
     found_share: dict[str, float],
+    overlapping_labels: bool,
 ) -> list[Doubt]:
     """Doubt one box for its likeliest flaw."""
     certain, shared = evidence
     true, column = image.boxes[region], shared[:, region]
+    between = overlaps(corners([each.box for each in image.boxes]), corners([true.box]))[:, 0]
+    right = {true.label}
+    if overlapping_labels:
+        right |= {each.label for each, overlap in zip(image.boxes, between, strict=True) if overlap >= _SAME_PLACE}
     same = [place for place, each in enumerate(given) if each.label == true.label]
-    other = [place for place, each in enumerate(given) if each.label != true.label and column[place] >= _SAME_PLACE]
+    other = [place for place, each in enumerate(given) if each.label not in right and column[place] >= _SAME_PLACE]
     support = max((certain[place] for place in same if column[place] >= _SAME_PLACE), default=0.0)
     listed: list[tuple[float, DoubtKind, Proposal | None, str]] = []
     if other:
@@ -149,10 +155,12 @@ def _of_box(
         reason = f"nothing is found here, where {found_share[true.label]:.0%} of {true.label} boxes are"
         probability = _ERROR_RATE / (_ERROR_RATE + (1 - _ERROR_RATE) * max(missed, 1e-3))
         listed.append((probability, DoubtKind.SPURIOUS, None, reason))
-    copies = overlaps(corners([each.box for each in image.boxes[:region]]), corners([true.box]))[:, 0]
-    if len(copies) and copies.max() >= _COPY:
-        reason = f"the same place as {image.boxes[int(np.argmax(copies))].label}, overlap {copies.max():.2f}"
-        listed.append((float(copies.max()), DoubtKind.TWICE, None, reason))
+    rivals = [place for place in range(region) if not overlapping_labels or image.boxes[place].label == true.label]
+    copies = [place for place in rivals if between[place] >= _COPY]
+    if copies:
+        copied = max(copies, key=lambda place: float(between[place]))
+        reason = f"the same place as {image.boxes[copied].label}, overlap {between[copied]:.2f}"
+        listed.append((float(between[copied]), DoubtKind.TWICE, None, reason))
     if not listed:
         return []
     probability, kind, proposal, reason = max(listed, key=lambda each: each[0])

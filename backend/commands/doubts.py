@@ -32,7 +32,9 @@ def command(project: str, least: float, as_json: bool) -> None:
     from backend.services.doubts import project_doubts
     from backend.settings import Settings
 
-    found = project_doubts(open_database(Settings.from_env(), reads_only=True), project, least)
+    settings = Settings.from_env()
+    database = open_database(settings, reads_only=True)
+    found = project_doubts(database, project, least, overlapping_labels=settings.overlapping_labels)
     if as_json:
         click.echo(json.dumps([_to_json(each) for each in found], ensure_ascii=False, indent=1))
         return

@@ -43,7 +43,9 @@ class _Case:
     regions: tuple[str, ...]
 
 
-def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: float) -> list[ProjectDoubt]:
+def project_doubts(
+    unit_of_work: Callable[[], UnitOfWork], project: str, least: float, *, overlapping_labels: bool = False
+) -> list[ProjectDoubt]:
     """Hold each current annotation against the newest prediction from before anybody annotated its task.
 
     What a model learned from a picture it repeats, errors among them: a later prediction may be by such a one, also of
@@ -51,8 +53,10 @@ def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: 
     without such a prediction.
 
     Args:
+        unit_of_work: makes the transaction; it only reads.
         project: its title or Label Studio's id.
         least: probability of an error from which on it is listed.
+        overlapping_labels: whether an object may have several labels, each with a box of its own.
 
     Returns:
         The likeliest errors first.
@@ -76,7 +80,8 @@ def project_doubts(unit_of_work: Callable[[], UnitOfWork], project: str, least: 
         calibration = PLAIN if fit is None else fit.calibration
         by_name = {case.image.sha256: case for case in own}
         proposals = [case.prediction.proposals for case in own]
-        for doubt in doubts([case.image for case in own], proposals, calibration, least):
+        images = [case.image for case in own]
+        for doubt in doubts(images, proposals, calibration, least, overlapping_labels=overlapping_labels):
             found.append(_beside(by_name[doubt.image], doubt))
     return sorted(found, key=lambda each: -each.doubt.probability)
 

@@ -150,6 +150,22 @@ def test_what_the_first_annotation_began_from_is_asked_whatever_the_clocks_say()
     assert brief(project_doubts(database, "7", 0.5)) == FORGOTTEN[:1]
 
 
+def test_the_command_knows_whether_labels_may_overlap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
+    monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
+    database = open_database(Settings.from_env())
+    prediction = make_prediction(1, [SURE])
+    predict_all(database, [prediction])
+    submit(database, prediction, {0: CAT}, [(CAT, "animal")])
+    assert run(["doubts", "--project", "7"]) == 0
+    assert "twice" in capsys.readouterr().out
+    monkeypatch.setenv("GLIP_LABEL_OVERLAPPING_LABELS", "1")
+    assert run(["doubts", "--project", "7"]) == 0
+    assert "no annotation is wrong" in capsys.readouterr().out
+
+
 def test_a_project_that_is_not_known_is_refused() -> None:
     with pytest.raises(UsageError, match="'street'"):
         project_doubts(FakeDatabase(), "street", 0.5)

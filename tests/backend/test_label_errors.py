@@ -71,6 +71,18 @@ def test_in_a_crowd_a_box_is_not_held_against_its_neighbours() -> None:
     assert doubts(images, [[proposed(0, score=0.999)]], PLAIN) == ()
 
 
+def test_where_labels_may_overlap_an_object_with_two_is_in_order() -> None:
+    images = [ReviewedImage("both", 900, 100, boxes=(box(0, "car"), box(2, "vehicle")))]
+    given = [[proposed(0, "car"), proposed(1, "vehicle", 0.999)]]
+    (twice,) = doubts(images, given, PLAIN)
+    assert (twice.kind, twice.region) == (DoubtKind.TWICE, 1)
+    assert doubts(images, given, PLAIN, overlapping_labels=True) == ()
+    assert doubts(images, [given[0][1:]], PLAIN, overlapping_labels=True) == ()
+    copied = [ReviewedImage("copied", 900, 100, boxes=(box(0, "car"), box(1, "vehicle"), box(2, "car")))]
+    (twice,) = doubts(copied, given, PLAIN, overlapping_labels=True)
+    assert (twice.kind, twice.region) == (DoubtKind.TWICE, 2)
+
+
 def spoiled(images: list[ReviewedImage], chance: np.random.Generator) -> tuple[list[ReviewedImage], set[object]]:
     """Drop, shift, swap or invent 5 % of the boxes each; tell which images and regions are wrong."""
     made, wrong = [], set[object]()
