@@ -88,7 +88,9 @@ def test_a_rollback_is_quick_and_says_what_is_in_production_then(
 ) -> None:
     printed(capsys, "promote", "--project", "7", "glip-nano-0001")
     begun = perf_counter()
-    assert printed(capsys, "rollback", "--project", "7") == "the base model is in production\n"
+    assert printed(capsys, "rollback", "--project", "7") == (
+        "the base model is in production (rollback of glip-nano-0001)\n"
+    )
     assert perf_counter() - begun < 2
     assert run(["models", "rollback", "--project", "7"]) == 2
     assert "nothing to roll back" in capsys.readouterr().err

@@ -135,7 +135,7 @@ def _tell(move: "AliasMove", as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(move_to_json(move), ensure_ascii=False))
     else:
-        click.echo(f"{move.version or 'the base model'} is in production")
+        click.echo(f"{move.version or 'the base model'} is in production ({move.reason})")
 
 
 def version_to_json(version: "ModelVersion") -> dict[str, Any]:

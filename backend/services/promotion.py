@@ -91,6 +91,8 @@ class Promotion:
     def rollback(self, project: str, actor: str) -> AliasMove:
         """Put into production what was there before the present version was promoted.
 
+        Where that belongs to another base model, the configured one serves, as it did then.
+
         Raises:
             UsageError: nothing was ever promoted that is not rolled back yet, or it belongs to another base model.
         """
@@ -99,10 +101,13 @@ class Promotion:
             stack = promoted(unit.versions.moves(project, PRODUCTION))
             if len(stack) < 2:
                 raise UsageError("nothing to roll back: the base model is in production, and nothing was before it")
-            version = None if stack[-2] is None else unit.versions.find(project, stack[-2])
-            _refuse_other_base(version, self._base())
-            left = stack[-1] or self._base()
-            move = self._move(unit, project, version, MoveKind.ROLLBACK, actor, f"rollback of {left}")
+            base = self._base()
+            left, version = (None if name is None else unit.versions.find(project, name) for name in stack[:-3:-1])
+            _refuse_other_base(left, base)
+            reason = f"rollback of {base if left is None else left.name}"
+            if version is not None and version.base != base:
+                reason += f"; {base} serves until {version.base} is configured again"
+            move = self._move(unit, project, version, MoveKind.ROLLBACK, actor, reason)
             unit.commit()
         self._announce(project)
         return move

@@ -32,8 +32,10 @@ def with_versions(*numbers: int) -> FakeDatabase:
     return database
 
 
-def promotion_of(database: FakeDatabase, announce: Callable[[str], None] = lambda project: None) -> Promotion:
-    return Promotion(database, lambda: BASE, announce, lambda: at(0))
+def promotion_of(
+    database: FakeDatabase, announce: Callable[[str], None] = lambda project: None, base: str = BASE
+) -> Promotion:
+    return Promotion(database, lambda: base, announce, lambda: at(0))
 
 
 def in_production(database: FakeDatabase, base: str = BASE) -> str | None:
@@ -106,6 +108,21 @@ def test_where_another_base_is_configured_it_serves_until_the_first_one_is_back(
     database = with_versions(1)
     promotion_of(database).promote(UID, "glip-nano-0001", "gate", "better")
     assert in_production(database, "glip-t-00000000") is None
+    assert in_production(database) == "glip-nano-0001"
+
+
+def test_a_rollback_past_a_change_of_the_base_leaves_the_configured_one_to_serve() -> None:
+    database, other = with_versions(1), "glip-t-00000000"
+    with database() as unit:
+        unit.versions.add(make_version(2, base=other))
+        unit.commit()
+    promotion_of(database).promote(UID, "glip-nano-0001", "gate", "better")
+    promotion_of(database, base=other).promote(UID, "glip-nano-0002", "gate", "better")
+    with pytest.raises(UsageError, match=f"glip-nano-0002 was trained from {other}, but {BASE} is configured"):
+        promotion_of(database).rollback(UID, "command")
+    told = promotion_of(database, base=other).rollback(UID, "command").reason
+    assert told == f"rollback of glip-nano-0002; {other} serves until {BASE} is configured again"
+    assert in_production(database, other) is None
     assert in_production(database) == "glip-nano-0001"
 
 
