@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from hashlib import sha256
 from pathlib import Path
 
 from backend.domain.dataset import AnnotatedImage, ImageFile
 from backend.domain.facts import ProjectState
+from backend.domain.file_names import shown_reference
 from backend.domain.records import Label, Picture
 from backend.errors import ImageError, LabelConfigError
 from backend.pictures import decode_picture
@@ -37,12 +39,16 @@ class KeptImages:
         """Decode the file with this SHA-256, upright.
 
         Raises:
-            ImageError: it is not there any more.
+            ImageError: it is not there any more, or was damaged; then it is removed, so that it is fetched anew.
         """
+        path = self._path(reference)
         try:
-            data = self._path(reference).read_bytes()
+            data = path.read_bytes()
         except OSError as error:
             raise ImageError(f"the image {reference[:12]}… is not kept any more: train again") from error
+        if sha256(data).hexdigest() != reference:
+            path.unlink(missing_ok=True)
+            raise ImageError(f"{path} was damaged and is removed: train again, which fetches the image anew")
         return decode_picture(data, f"{reference[:12]}…")
 
     def _path(self, sha256: str) -> Path:
@@ -85,8 +91,9 @@ class StoredProjects:
         return self._kept.has(sha256)
 
     def read(self, image: AnnotatedImage) -> ImageFile:
-        """As ``ports.ReviewedProjects``."""
+        """As ``ports.ReviewedProjects``; what is kept was decoded once, as a header does not tell of what broke off."""
         file = self._read(image)
+        decode_picture(file.content, shown_reference(image.reference))
         self._kept.keep(file)
         return file
 

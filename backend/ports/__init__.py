@@ -284,7 +284,7 @@ class ReviewedProjects(Protocol):
         """Get an image's file from where its task says, and keep it on this machine.
 
         Raises:
-            ImageError: it cannot be had, or is no image.
+            ImageError: it cannot be had, is no image, or its pixels cannot be decoded.
         """
         ...
 

@@ -1,5 +1,6 @@
 """What a training job learns from: everything that people said about a project's images, frozen."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from backend.services.export import Export, ExportRequest
 
 SAME_OBJECT_IOU = 0.5
 _HASHED = Splits(("all",), (1.0,))  # parts are by content, so that the export finds every image's hash
+
+log = logging.getLogger("glip_label.training")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Gathering:
 class _Settle:
     """Decides on one image after the other as an export does; ``file`` is what the last one had to read.
 
-    ``failures`` are lines about images that could not be had.
+    ``failures`` are lines about images that could not be had; each is logged with its task.
     """
 
     def __init__(self, source: AnnotatedImages, read: Callable[[AnnotatedImage], ImageFile]) -> None:
@@ -125,7 +128,10 @@ class _Settle:
 
     def __call__(self, image: AnnotatedImage) -> DatasetImage | str:
         self.file = None
+        known = len(self.failures)
         settled = self._export.settled(image, shown_reference(image.reference))
+        for failure in self.failures[known:]:
+            log.warning("task=%s left out: %s", image.task_id, failure)
         return settled if isinstance(settled, str) else settled[0]
 
     def _reading(self, image: AnnotatedImage) -> ImageFile:

@@ -4,6 +4,7 @@ The recipe of GLIP's section 3.3, where a teacher's confident boxes on pictures 
 as many images join as people reviewed, so that they do not drown what people said.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -23,6 +24,8 @@ SURE = 0.8  # probability that people leave a box, from which on it is taken for
 DOUBTFUL = 0.1  # probability from which on there may be an object: nothing is taught there
 LEAST_JUDGED = 10  # of its boxes, before a version's scores mean anything
 MOST_PER_REVIEWED = 1.0  # images for each reviewed one that is learnt from
+
+log = logging.getLogger("glip_label.training")
 
 _Candidate = tuple[AnnotatedImage, PseudoImage]
 
@@ -128,7 +131,8 @@ class SelfTraining:
             return None
         try:
             file = self._projects.read(image)
-        except ImageError:
+        except ImageError as error:
+            log.warning("task=%s left out: %s", image.task_id, error)
             return "pseudo-file-cannot-be-had"
         return None if file.facts.sha256 == labelled.sha256 else "pseudo-file-has-changed"
 

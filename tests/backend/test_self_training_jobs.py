@@ -22,6 +22,7 @@ from tests.backend.test_self_training import SURE, found, make_fit, make_predict
 from tests.facts import UID, at, deleted, make_annotation, make_region
 from tests.fake_learning import FakeModels, digest_of
 from tests.fakes import FakeDetector
+from tests.make import image_bytes
 
 
 @pytest.mark.parametrize(("ruling", "production"), [(BETTER, "glip-nano-0001"), (WORSE, None)])
@@ -67,7 +68,7 @@ def two_pictures(task: int) -> TaskState:
 
 
 def read(image: AnnotatedImage) -> ImageFile:
-    return ImageFile(b"", ImageFacts(640, 480, digest_of(image.reference)))
+    return ImageFile(image_bytes(640, 480), ImageFacts(640, 480, digest_of(image.reference)))
 
 
 def test_in_a_database_each_picture_of_a_task_is_found_with_what_is_live_of_its_reviews(
