@@ -30,7 +30,7 @@ from tests.fakes import FakeDetector, FakeImages
 BASE = "glip-nano-3f9a12cd"
 LEASE_SECONDS = 1.0
 STEPS = 30
-NAMES = ["train-1", "train-2", "gate-3"]
+NAMES = ["train-1", "train-2", "gate-3", "gone/train-4"]
 IMAGES = [
     annotated_image(name, make_annotation(number, 0, make_region(), task_id=number), task_id=number)
     for number, name in enumerate(NAMES, start=1)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
@@ -92,12 +92,14 @@ class FrozenData:
         images: what people said.
         pseudo: what a model says of other images; only to learn from.
         start: name of the version whose weights mode "full" goes on from; None for those of the base.
+        left_out: how many images were left out, by reason.
     """
 
     labels: tuple[tuple[str, tuple[str, ...]], ...]
     images: tuple[ReviewedImage, ...]
     pseudo: tuple[PseudoImage, ...] = ()
     start: str | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A resumed training must see them as the first attempt did, which did not read them from where they are kept.
@@ -107,7 +109,7 @@ class FrozenData:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of labels, images, annotation versions and boxes, and of where learning starts."""
-        return sha256(self.to_json().encode()).hexdigest()
+        return sha256(replace(self, left_out={}).to_json().encode()).hexdigest()
 
     def part(self, part: Part) -> tuple[ReviewedImage, ...]:
         """The reviewed images of one part, in their order."""
@@ -121,6 +123,8 @@ class FrozenData:
             fields["pseudo"] = [asdict(image) for image in self.pseudo]
         if self.start is not None:
             fields["start"] = self.start
+        if self.left_out:
+            fields["left_out"] = dict(self.left_out)
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
@@ -130,7 +134,7 @@ class FrozenData:
         labels = tuple((name, tuple(words)) for name, words in fields["labels"])
         images = tuple(_reviewed(image) for image in fields["images"])
         pseudo = tuple(_pseudo(image) for image in fields.get("pseudo", ()))
-        return cls(labels, images, pseudo, fields.get("start"))
+        return cls(labels, images, pseudo, fields.get("start"), fields.get("left_out", {}))
 
 
 def _reviewed(fields: Mapping[str, Any]) -> ReviewedImage:

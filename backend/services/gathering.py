@@ -3,7 +3,7 @@
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 
 from backend.domain.annotations import Annotation
@@ -26,15 +26,7 @@ _HASHED = Splits(("all",), (1.0,))  # parts are by content, so that the export f
 log = logging.getLogger("glip_label.training")
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """Frozen data, and how many images were left out for which reason."""
-
-    data: FrozenData
-    left_out: Mapping[str, int]
-
-
-Gather = Callable[[ProjectState, TrainingRequest, Callable[[TrainingProgress], None]], Gathered]
+Gather = Callable[[ProjectState, TrainingRequest, Callable[[TrainingProgress], None]], FrozenData]
 
 
 class Gathering:
@@ -50,7 +42,7 @@ class Gathering:
 
     def __call__(
         self, project: ProjectState, request: TrainingRequest, progress: Callable[[TrainingProgress], None]
-    ) -> Gathered:
+    ) -> FrozenData:
         """Gather and freeze; of the part ``train``, at most ``request.images`` images.
 
         Raises:
@@ -83,7 +75,7 @@ class Gathering:
         chosen = _chosen(images, request)
         if not any(image.part is Part.TRAIN for image in chosen):
             raise TrainingError(f"project {name} has no image to learn from: annotate some, then train again")
-        return Gathered(FrozenData(tuple((label.name, label.asked) for label in labels), chosen), left_out)
+        return FrozenData(tuple((label.name, label.asked) for label in labels), chosen, left_out=left_out)
 
     def _settled(self, settle: "_Settle", project: ProjectState, image: AnnotatedImage) -> DatasetImage | str:
         if image.sha256 is not None and self._projects.has(image.sha256):

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +75,7 @@ class Learn:
 
     def _work(self, claim: Claim) -> bool:
         parts, job = self._parts, claim.job
-        data, left_out = self._data(claim)
+        data = self._data(claim)
         folder = parts.files.work(job.id)
         mode = parts.trainer.train(data, job.request, self._start(job.project, data), folder, claim.report)
         candidate = parts.models.open_folder(folder)
@@ -85,7 +85,7 @@ class Learn:
             look = self._look_again(claim, data, attempts=int(ruling.compared))
             if look is not None and look["promote"]:
                 production, contest, ruling = self._compared(claim, data, candidate)
-        metrics = {"images": _counts(data), "left_out": left_out, "gate": ruling.to_json()}
+        metrics = {"images": _counts(data), "left_out": dict(data.left_out), "gate": ruling.to_json()}
         about = {
             "parent": parts.models.base if production is None else production.name,
             "start": data.start,
@@ -111,22 +111,22 @@ class Learn:
         contest = hold(parts, query_of(data.labels), images, detectors, next_attempt(tries), claim.report)
         return production, contest, parts.judge(contest)
 
-    def _data(self, claim: Claim) -> tuple[FrozenData, Mapping[str, int]]:
+    def _data(self, claim: Claim) -> FrozenData:
         with self._parts.unit_of_work() as unit:
             frozen = unit.jobs.data(claim.job.id)
             project = unit.projects.state(claim.job.project)
         if frozen is not None:
-            return frozen, {}
+            return frozen
         if project is None:
             raise TrainingError(f"project {claim.job.project} is not known")
         gathered = self._parts.gathering(project, claim.job.request, claim.report)
         with self._parts.unit_of_work() as unit:
             production, tries = production_and_tries(unit, claim.job.project, self._parts.models.base)
             start = None if claim.job.request.from_base else self._learned_most(production, tries)
-            data = replace(gathered.data, start=None if start is None else start.name)
+            data = replace(gathered, start=None if start is None else start.name)
             _held(unit.jobs.freeze(claim.job, data), claim.job)
             unit.commit()
-        return data, gathered.left_out
+        return data
 
     def _start(self, project: str, data: FrozenData) -> Path | None:
         """Find the weights that training goes on from; what is in production now may be another version."""

@@ -17,7 +17,7 @@ from backend.domain.records import Prediction
 from backend.domain.training_data import FrozenData, LabelledBox, Part, PseudoImage, split_of
 from backend.errors import ImageError, TrainingError
 from backend.ports import Models, ReviewedProjects, UnitOfWork
-from backend.services.gathering import Gather, Gathered, place_in_draw
+from backend.services.gathering import Gather, place_in_draw
 from backend.services.promotion import production_version
 
 SURE = 0.8  # probability that people leave a box, from which on it is taken for an object
@@ -50,7 +50,7 @@ class SelfTraining:
 
     def __call__(
         self, project: ProjectState, request: TrainingRequest, progress: Callable[[TrainingProgress], None]
-    ) -> Gathered:
+    ) -> FrozenData:
         """Gather; of images that were left out, the reasons begin with ``pseudo-`` where nobody reviewed them.
 
         Raises:
@@ -62,9 +62,9 @@ class SelfTraining:
         teacher = self._teacher(project)  # first, as gathering fetches files
         gathered = self._gather(project, request, progress)
         left_out: Counter[str] = Counter()
-        found = self._candidates(project, teacher, gathered.data, left_out)
+        found = self._candidates(project, teacher, gathered, left_out)
         found.sort(key=lambda each: place_in_draw(request.seed, each[1].sha256))
-        drawn = found[: int(MOST_PER_REVIEWED * len(gathered.data.part(Part.TRAIN)))]
+        drawn = found[: int(MOST_PER_REVIEWED * len(gathered.part(Part.TRAIN)))]
         left_out["pseudo-not-drawn"] = len(found) - len(drawn)
         pseudo = []
         for number, (image, labelled) in enumerate(drawn):
@@ -73,7 +73,7 @@ class SelfTraining:
                 left_out[why_not] += 1
             else:
                 pseudo.append(labelled)
-        return Gathered(replace(gathered.data, pseudo=tuple(pseudo)), {**gathered.left_out, **+left_out})
+        return replace(gathered, pseudo=tuple(pseudo), left_out={**gathered.left_out, **+left_out})
 
     def _teacher(self, project: ProjectState) -> Fit:
         """What the scores of the version in production are worth."""

@@ -10,10 +10,10 @@ from backend.domain.facts import Fact, ProjectState, TaskState
 from backend.domain.geometry import Box
 from backend.domain.learning import TrainingProgress, TrainingRequest
 from backend.domain.records import Label, Look, Prediction, Proposal, Region
-from backend.domain.training_data import LabelledBox, Part, ReviewedImage
+from backend.domain.training_data import FrozenData, LabelledBox, Part, ReviewedImage
 from backend.errors import TrainingError
 from backend.services.corrections import apply_fact
-from backend.services.gathering import Gathered, Gathering
+from backend.services.gathering import Gathering
 from tests.facts import UID, at, make_annotation, make_region
 from tests.fake_learning import FakeReviewedProjects, digest_of
 from tests.fakes import FakeDatabase
@@ -42,7 +42,7 @@ def known(*images: AnnotatedImage) -> FakeDatabase:
 
 def gather(
     *images: AnnotatedImage, request: TrainingRequest | None = None, database: FakeDatabase | None = None
-) -> Gathered:
+) -> FrozenData:
     gathering = Gathering(FakeReviewedProjects(images), database or known(*images))
     return gathering(PROJECT, request or TrainingRequest("command"), lambda progress: None)
 
@@ -53,8 +53,8 @@ def test_boxes_become_objects_and_a_submit_without_boxes_an_image_without_object
         annotated_image("gate-2", make_annotation(2, 6, task_id=2), task_id=2),
     )
 
-    assert gathered.data.labels == (("cat", ("cat",)), ("dog", ("dog",)))
-    first, second = gathered.data.images
+    assert gathered.labels == (("cat", ("cat",)), ("dog", ("dog",)))
+    first, second = gathered.images
     assert first == ReviewedImage(digest_of("train-1"), 640, 480, ((1, at(5).isoformat()),), (CAT,))
     assert (second.boxes, second.part) == ((), Part.GATE)
 
@@ -64,7 +64,7 @@ def test_skipped_and_never_reviewed_images_teach_nothing() -> None:
     never = annotated_image("train-3", task_id=3)
     gathered = gather(annotated_image("train-1", make_annotation(1, 0, make_region())), skipped, never)
 
-    assert [image.sha256 for image in gathered.data.images] == [digest_of("train-1")]
+    assert [image.sha256 for image in gathered.images] == [digest_of("train-1")]
 
 
 def test_an_image_that_cannot_be_had_is_left_out_and_counted() -> None:
@@ -73,7 +73,7 @@ def test_an_image_that_cannot_be_had_is_left_out_and_counted() -> None:
         annotated_image("gone/train-2", make_annotation(2, 0, make_region(), task_id=2), task_id=2),
     )
 
-    assert len(gathered.data.images) == 1
+    assert len(gathered.images) == 1
     assert gathered.left_out == {"file-cannot-be-had": 1}
 
 
@@ -102,10 +102,10 @@ def test_a_file_that_is_kept_is_not_fetched_again() -> None:
     gathered = Gathering(projects, known(image))(PROJECT, TrainingRequest("command"), lambda progress: None)
 
     assert projects.was_read == []
-    assert gathered.data.images[0].boxes == (CAT,)
+    assert gathered.images[0].boxes == (CAT,)
 
 
-def with_deleted(*kept: AnnotatedRegion) -> Gathered:
+def with_deleted(*kept: AnnotatedRegion) -> FrozenData:
     """An image on which one of two proposals was deleted, and what was left or drawn."""
     image = annotated_image("train-1", make_annotation(1, 5, *kept))
     database = FakeDatabase()
@@ -127,7 +127,7 @@ def with_deleted(*kept: AnnotatedRegion) -> Gathered:
 
 
 def test_deleted_proposals_are_rejected_boxes() -> None:
-    (image,) = with_deleted(replace(make_region("p-1"), prediction="p")).data.images
+    (image,) = with_deleted(replace(make_region("p-1"), prediction="p")).images
 
     assert image.rejected == (LabelledBox(Box(400, 100, 500, 200), "dog"),)
     assert [each.label for each in image.boxes] == ["cat"]
@@ -135,7 +135,7 @@ def test_deleted_proposals_are_rejected_boxes() -> None:
 
 def test_a_deleted_box_that_was_drawn_anew_is_not_rejected() -> None:
     anew = AnnotatedRegion("new", "image", ("cat",), make_region().value, 640, 480, "manual")
-    (image,) = with_deleted(anew).data.images
+    (image,) = with_deleted(anew).images
 
     assert [each.label for each in image.rejected] == ["dog"]
 
@@ -143,7 +143,7 @@ def test_a_deleted_box_that_was_drawn_anew_is_not_rejected() -> None:
 def test_boxes_of_labels_that_are_not_asked_any_more_are_left_out() -> None:
     (image,) = gather(
         annotated_image("train-1", make_annotation(1, 0, make_region(), make_region("r2", "cow"))),
-    ).data.images
+    ).images
 
     assert image.boxes == (CAT,)
 
@@ -153,7 +153,7 @@ def test_a_limit_takes_the_same_images_for_the_same_seed_and_leaves_the_held_out
         annotated_image(f"{part}-{number}", make_annotation(number, 0, make_region(), task_id=number), task_id=number)
         for number, part in enumerate(["train"] * 8 + ["gate", "tune"], start=1)
     ]
-    drawn = [gather(*images, request=TrainingRequest("command", images=3, seed=seed)).data for seed in (1, 1, 2)]
+    drawn = [gather(*images, request=TrainingRequest("command", images=3, seed=seed)) for seed in (1, 1, 2)]
 
     assert [len(each.part(Part.TRAIN)) for each in drawn] == [3, 3, 3]
     assert [len(each.part(Part.GATE)) + len(each.part(Part.TUNE)) for each in drawn] == [2, 2, 2]

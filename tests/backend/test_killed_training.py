@@ -98,5 +98,6 @@ def test_a_job_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path: Pat
 
     again, result = outcome(rough, database)
     assert (result, again.fingerprint, again.name) == (trained, version.fingerprint, version.name)
-    assert again.metrics["gate"] == version.metrics["gate"]
+    assert again.metrics == version.metrics
+    assert again.metrics["left_out"] == {"file-cannot-be-had": 1}
     assert 1 < training.of(UID)[0].attempts <= KILLS + 1

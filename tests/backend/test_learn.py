@@ -246,7 +246,8 @@ def test_a_job_that_cannot_be_done_fails_with_one_line_and_leaves_nothing(tmp_pa
 
 def test_where_something_is_away_the_job_goes_on_later_with_the_same_data(tmp_path: Path) -> None:
     trainer = FakeTrainer(StorageError("away"))
-    house = House(tmp_path, trainer=trainer)
+    gone = annotated_image("gone/train-5", make_annotation(5, 0, make_region(), task_id=5), task_id=5)
+    house = House(tmp_path, trainer=trainer, unreviewed=[gone])
     claim = house.claim()
     with pytest.raises(StorageError):
         house.learn(claim)
@@ -257,8 +258,11 @@ def test_where_something_is_away_the_job_goes_on_later_with_the_same_data(tmp_pa
     assert again is not None
     house.learn(again)
     assert house.job(claim).state is JobState.DONE
-    assert trainer.learned[0].fingerprint == trainer.learned[1].fingerprint
+    assert trainer.learned[0] == trainer.learned[1]
     assert house.job(claim).attempts == 2
+    with house.database() as unit:
+        (version,) = unit.versions.all(UID)
+    assert version.metrics["left_out"] == {"file-cannot-be-had": 1}
 
 
 def test_a_worker_whose_job_was_taken_over_makes_no_version(tmp_path: Path) -> None:

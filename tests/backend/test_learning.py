@@ -113,6 +113,14 @@ def test_frozen_data_know_where_learning_starts() -> None:
     assert base.fingerprint != further.fingerprint
 
 
+def test_frozen_data_know_what_was_left_out_which_teaches_nothing() -> None:
+    whole = FrozenData(LABELS, (reviewed(1),))
+    data = replace(whole, left_out={"file-cannot-be-had": 2})
+
+    assert FrozenData.from_json(data.to_json()) == data
+    assert data.fingerprint == whole.fingerprint
+
+
 def test_what_a_model_says_belongs_to_no_part_of_what_people_said() -> None:
     data = FrozenData(LABELS, (reviewed(1),), (pseudo(2),))
 

@@ -10,11 +10,11 @@ import pytest
 from backend.domain.dataset import AnnotatedImage, ImageFile
 from backend.domain.facts import ProjectState
 from backend.domain.learning import TrainingRequest
-from backend.domain.training_data import Part, split_of
+from backend.domain.training_data import FrozenData, Part, split_of
 from backend.errors import ImageError
 from backend.pictures import measure_picture
 from backend.reviewed_projects import KeptImages, StoredProjects
-from backend.services.gathering import Gathered, Gathering
+from backend.services.gathering import Gathering
 from tests.backend.test_gathering import annotated_image, known
 from tests.facts import UID, at, make_annotation, make_region
 from tests.fake_learning import FakeAnnotatedImages
@@ -47,7 +47,7 @@ class House:
     def read(self, image: AnnotatedImage) -> ImageFile:
         return measure_picture(self.files[image.reference], image.reference)
 
-    def gather(self) -> Gathered:
+    def gather(self) -> FrozenData:
         return self.gathering(PROJECT, TrainingRequest("command"), lambda progress: None)
 
 
@@ -57,7 +57,7 @@ def test_a_picture_that_broke_off_is_left_out_with_its_task_and_name(
     house = House(tmp_path)
     gathered = house.gather()
 
-    assert [image.sha256 for image in gathered.data.images] == [sha256(WHOLE).hexdigest()]
+    assert [image.sha256 for image in gathered.images] == [sha256(WHOLE).hexdigest()]
     assert gathered.left_out == {"file-cannot-be-had": 1}
     assert "task=2 left out: broken-off.jpg: " in caplog.text
     assert [path.name for path in tmp_path.glob("*/*")] == [sha256(WHOLE).hexdigest()]
@@ -65,7 +65,7 @@ def test_a_picture_that_broke_off_is_left_out_with_its_task_and_name(
 
 def test_a_kept_file_that_was_damaged_is_refused_and_fetched_anew_by_the_next_job(tmp_path: Path) -> None:
     house = House(tmp_path)
-    (image,) = house.gather().data.images
+    (image,) = house.gather().images
     assert house.kept.fetch(image.sha256).width == 640
     (path,) = tmp_path.glob("*/*")
     path.write_bytes(WHOLE[:300])
@@ -74,5 +74,5 @@ def test_a_kept_file_that_was_damaged_is_refused_and_fetched_anew_by_the_next_jo
         house.kept.fetch(image.sha256)
     with pytest.raises(ImageError, match="is not kept any more: train again"):
         house.kept.fetch(image.sha256)
-    assert house.gather().data.images == (image,)
+    assert house.gather().images == (image,)
     assert house.kept.fetch(image.sha256).width == 640

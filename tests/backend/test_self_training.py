@@ -13,9 +13,9 @@ from backend.domain.geometry import Box
 from backend.domain.learning import PRODUCTION, AliasMove, MoveKind, TrainingProgress, TrainingRequest
 from backend.domain.records import Look, Prediction, Proposal, Region
 from backend.domain.review import ShowThresholds
-from backend.domain.training_data import LabelledBox, PseudoImage
+from backend.domain.training_data import FrozenData, LabelledBox, PseudoImage
 from backend.errors import TrainingError
-from backend.services.gathering import Gathered, Gathering
+from backend.services.gathering import Gathering
 from backend.services.self_training import LEAST_JUDGED, SelfTraining
 from tests.backend.test_gathering import PROJECT, annotated_image, known
 from tests.backend.test_learn import BASE
@@ -80,18 +80,18 @@ class Street:
     def sure_of(self, *images: AnnotatedImage) -> None:
         self.keep(*(make_prediction(image, SURE) for image in images))
 
-    def gather(self, seed: int = 0, images: int | None = None) -> Gathered:
+    def gather(self, seed: int = 0, images: int | None = None) -> FrozenData:
         return self.gather_for(TrainingRequest("command", images=images, seed=seed, self_training=True))
 
-    def gather_for(self, request: TrainingRequest) -> Gathered:
+    def gather_for(self, request: TrainingRequest) -> FrozenData:
         models = FakeModels(FakeDetector(version=BASE))
         gathering = Gathering(self.projects, self.database)
         return SelfTraining(gathering, self.projects, self.database, models)(PROJECT, request, self.told.append)
 
 
-def references(gathered: Gathered, *images: AnnotatedImage) -> set[str]:
+def references(gathered: FrozenData, *images: AnnotatedImage) -> set[str]:
     """Which of these images are pseudo-labelled."""
-    taken = [image.sha256 for image in gathered.data.pseudo]
+    taken = [image.sha256 for image in gathered.pseudo]
     assert len(taken) == len(set(taken))
     return {image.reference for image in images if digest_of(image.reference) in taken}
 
@@ -106,8 +106,8 @@ def test_what_the_teacher_is_sure_of_becomes_boxes_and_what_it_doubts_parts_that
 
     boxes = (LabelledBox(shown[0].box, "cat"), LabelledBox(shown[1].box, "dog"))
     doubtful = (shown[2].box, hidden[0].box, hidden[2].box)
-    assert gathered.data.pseudo == (PseudoImage(digest_of("train-2"), 640, 480, BASE, boxes, doubtful),)
-    assert [each.sha256 for each in gathered.data.images] == [digest_of("train-1")]
+    assert gathered.pseudo == (PseudoImage(digest_of("train-2"), 640, 480, BASE, boxes, doubtful),)
+    assert [each.sha256 for each in gathered.images] == [digest_of("train-1")]
     assert gathered.left_out == {}
 
 
@@ -117,7 +117,7 @@ def test_the_probability_that_people_leave_a_box_decides_and_not_its_score() -> 
     street = Street(reviewed(), image, fit=make_fit(calibration=Calibration(labels=curves)))
     cat, dog = found("cat", 0.95), found("dog", 0.35, 20)
     street.keep(make_prediction(image, cat, dog))
-    (pseudo,) = street.gather().data.pseudo
+    (pseudo,) = street.gather().pseudo
 
     assert (pseudo.boxes, pseudo.doubtful) == ((LabelledBox(dog.box, "dog"),), (cat.box,))
 
@@ -128,7 +128,7 @@ def test_unless_it_is_asked_for_nothing_is_learnt_from_what_nobody_reviewed() ->
         street = Street(*images, fit=fit)
         street.sure_of(images[1])
         gathered = street.gather_for(TrainingRequest("command"))
-        assert gathered.data.pseudo == ()
+        assert gathered.pseudo == ()
         assert gathered.left_out == {}
 
 
@@ -150,7 +150,7 @@ def test_skipped_images_and_those_without_a_prediction_teach_nothing() -> None:
     street.sure_of(skipped)
     gathered = street.gather()
 
-    assert gathered.data.pseudo == ()
+    assert gathered.pseudo == ()
     assert gathered.left_out == {"pseudo-not-predicted": 1}
 
 
@@ -173,7 +173,7 @@ def test_a_copy_of_an_image_that_people_decided_on_teaches_nothing() -> None:
         street.keep(replace(prediction, look=replace(prediction.look, sha256=digest_of(name))))
     gathered = street.gather()
 
-    assert gathered.data.pseudo == ()
+    assert gathered.pseudo == ()
     assert gathered.left_out == {"pseudo-copy": 2}
 
 
@@ -198,7 +198,7 @@ def test_the_version_in_production_teaches_and_no_other() -> None:
     gathered = street.gather()
 
     assert references(gathered, *images) == {"train-3"}
-    assert [each.teacher for each in gathered.data.pseudo] == ["glip-nano-0001"]
+    assert [each.teacher for each in gathered.pseudo] == ["glip-nano-0001"]
     assert gathered.left_out == {"pseudo-not-predicted": 1}
 
 
@@ -227,7 +227,7 @@ def test_the_newest_prediction_counts() -> None:
     street.keep(newest, made_at=at(9))
     street.keep(make_prediction(image, SURE), made_at=at(5))
 
-    assert [each.label for each in street.gather().data.pseudo[0].boxes] == ["dog"]
+    assert [each.label for each in street.gather().pseudo[0].boxes] == ["dog"]
 
 
 def test_each_picture_of_a_task_has_its_own_boxes() -> None:
@@ -235,7 +235,7 @@ def test_each_picture_of_a_task_has_its_own_boxes() -> None:
     street = Street(reviewed(), reviewed("train-3", 3), left, right)
     street.keep(make_prediction(left, SURE), make_prediction(right, found("dog", 0.9, 50)))
 
-    assert {(each.sha256, each.boxes[0].label) for each in street.gather().data.pseudo} == {
+    assert {(each.sha256, each.boxes[0].label) for each in street.gather().pseudo} == {
         (digest_of(left.reference), "cat"),
         (digest_of(right.reference), "dog"),
     }
@@ -253,7 +253,7 @@ def test_boxes_of_labels_that_are_not_asked_any_more_are_neither_sure_nor_doubtf
     image = unreviewed(2)
     street = Street(reviewed(), image)
     street.keep(make_prediction(image, SURE, found("cow", 0.9, 20), found("cow", 0.5, 40)))
-    (pseudo,) = street.gather().data.pseudo
+    (pseudo,) = street.gather().pseudo
 
     assert (pseudo.boxes, pseudo.doubtful) == ((LabelledBox(SURE.box, "cat"),), ())
 
@@ -266,9 +266,9 @@ def test_no_more_images_join_than_people_reviewed_and_the_same_for_the_same_seed
     first, again, other = (street.gather(seed=seed) for seed in (1, 1, 2))
     limited = street.gather(seed=1, images=2)
 
-    assert [len(each.data.pseudo) for each in (first, again, other, limited)] == [3, 3, 3, 2]
+    assert [len(each.pseudo) for each in (first, again, other, limited)] == [3, 3, 3, 2]
     assert [each.left_out for each in (first, limited)] == [{"pseudo-not-drawn": 17}, {"pseudo-not-drawn": 18}]
-    assert first.data.fingerprint == again.data.fingerprint
+    assert first.fingerprint == again.fingerprint
     assert references(first, *images) != references(other, *images)
     assert references(limited, *images) < references(first, *images)
 
@@ -289,7 +289,7 @@ def test_images_that_cannot_be_had_or_changed_since_are_left_out_and_only_those_
         "pseudo-file-has-changed": 1,
     }
     street.projects.was_read.clear()
-    assert len(street.gather(images=1).data.images) == 1
+    assert len(street.gather(images=1).images) == 1
     assert len({image.reference for image in images}.intersection(street.projects.was_read)) == 1
 
 

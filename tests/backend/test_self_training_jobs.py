@@ -101,7 +101,7 @@ def test_in_a_database_each_picture_of_a_task_is_found_with_what_is_live_of_its_
     )
     gathered = self_training(project, TrainingRequest("command", self_training=True), lambda progress: None)
 
-    assert {each.sha256 for each in gathered.data.images} == {digest_of("a/train-a1"), digest_of("b/train-b1")}
-    assert {each.sha256 for each in gathered.data.pseudo} == {digest_of("b/train-b3"), digest_of("a/train-a4")}
+    assert {each.sha256 for each in gathered.images} == {digest_of("a/train-a1"), digest_of("b/train-b1")}
+    assert {each.sha256 for each in gathered.pseudo} == {digest_of("b/train-b3"), digest_of("a/train-a4")}
     assert gathered.left_out == {"pseudo-nothing-sure": 2}
     assert projects.has(digest_of("a/train-a4"))
