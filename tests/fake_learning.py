@@ -81,11 +81,11 @@ class FakeTrainingJobs:
     def __init__(self, tables: FakeLearning) -> None:
         self._tables = tables
 
-    def add(self, project: str, request: TrainingRequest, now: datetime) -> TrainingJob:
+    def add(self, project: str, request: TrainingRequest, now: datetime, seen: int = 0) -> TrainingJob:
         known = [job for job in self._tables.jobs.values() if job.project == project and job.is_open]
         if known:
             return known[0]
-        job = TrainingJob(len(self._tables.jobs) + 1, project, request, JobState.QUEUED, now)
+        job = TrainingJob(len(self._tables.jobs) + 1, project, request, JobState.QUEUED, now, seen=seen)
         self._tables.jobs[job.id] = job
         return job
 
@@ -95,6 +95,9 @@ class FakeTrainingJobs:
     def of(self, project: str, limit: int) -> Sequence[TrainingJob]:
         jobs = sorted(self._tables.jobs.values(), key=lambda job: -job.id)
         return [job for job in jobs if job.project == project][:limit]
+
+    def done(self, project: str) -> TrainingJob | None:
+        return next((job for job in self.of(project, len(self._tables.jobs)) if job.state is JobState.DONE), None)
 
     def claimable(self, now: datetime) -> Sequence[int]:
         return [number for number in self._tables.jobs if self._is_claimable(number, now)]
@@ -118,7 +121,7 @@ class FakeTrainingJobs:
         if not self._held(job):
             return False
         self._tables.data[job.id] = data.to_json()
-        return self._put(job.id, fingerprint=data.fingerprint)
+        return self._put(job.id, fingerprint=data.fingerprint, seen=data.seen, learnt=data.learnt)
 
     def data(self, job: int) -> FrozenData | None:
         return FrozenData.from_json(self._tables.data[job]) if job in self._tables.data else None

@@ -242,9 +242,17 @@ class FakeCorrections:
         assert (project, task_id) in self._tables.tasks
         self._tables.facts[project, task_id, reference] = facts
 
-    def count_reviewed(self, project: str, after: datetime | None = None) -> int:
+    def newest_version(self, project: str) -> int:
+        return max((number for (owner, *_), number in self._numbered() if owner == project), default=0)
+
+    def count_reviewed(self, project: str, after: int = 0) -> int:
+        numbers = dict(self._numbered())
         counted = (each for each in self.current(project) if not each.cancelled)
-        return sum(after is None or each.updated_at > after for each in counted)
+        return sum(numbers[project, each.id, each.updated_at] > after for each in counted)
+
+    def _numbered(self) -> Iterator[tuple[tuple[str, int, datetime], int]]:
+        """The keys of all versions in the order in which they came."""
+        yield from ((key, number) for number, key in enumerate(self._tables.versions, start=1))
 
     def put_verdicts(self, project: str, annotation: Annotation, verdicts: Sequence[Verdict]) -> None:
         key = (project, annotation.id, annotation.updated_at)

@@ -131,16 +131,21 @@ class SqlCorrections:
             .values(width=facts.width, height=facts.height, sha256=facts.sha256)
         )
 
-    def count_reviewed(self, project: str, after: datetime | None = None) -> int:
+    def newest_version(self, project: str) -> int:
+        mine = select(AnnotationRow.id).filter_by(project_uid=project)
+        newest = select(func.max(AnnotationVersionRow.id)).where(AnnotationVersionRow.annotation_id.in_(mine))
+        return self._session.scalars(newest).one() or 0
+
+    def count_reviewed(self, project: str, after: int = 0) -> int:
         query = (
             select(func.count())
             .select_from(AnnotationRow)
             .join(AnnotationVersionRow, AnnotationVersionRow.annotation_id == AnnotationRow.id)
             .join(TaskRow, TaskRow.id == AnnotationVersionRow.task_id)
             .where(AnnotationRow.project_uid == project, AnnotationVersionRow.cancelled.is_(False), *_is_current())
+            .where(AnnotationVersionRow.id > after)
         )
-        later = query if after is None else query.where(AnnotationVersionRow.updated_at > after)
-        return self._session.scalars(later).one()
+        return self._session.scalars(query).one()
 
     def put_verdicts(self, project: str, annotation: Annotation, verdicts: Sequence[Verdict]) -> None:
         row = self._version(project, annotation)

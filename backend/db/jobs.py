@@ -21,7 +21,7 @@ class SqlTrainingJobs:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, project: str, request: TrainingRequest, now: datetime) -> TrainingJob:
+    def add(self, project: str, request: TrainingRequest, now: datetime, seen: int = 0) -> TrainingJob:
         row = self._open(project)
         if row is None:
             row = TrainingJobRow(
@@ -30,6 +30,8 @@ class SqlTrainingJobs:
                 state=JobState.QUEUED.value,
                 requested_at=now,
                 attempts=0,
+                seen=seen,
+                learnt=0,
             )
             try:
                 with self._session.begin_nested():
@@ -47,6 +49,11 @@ class SqlTrainingJobs:
     def of(self, project: str, limit: int) -> Sequence[TrainingJob]:
         query = select(TrainingJobRow).filter_by(project_uid=project).order_by(TrainingJobRow.id.desc())
         return [_job(row) for row in self._session.scalars(query.limit(limit))]
+
+    def done(self, project: str) -> TrainingJob | None:
+        query = select(TrainingJobRow).filter_by(project_uid=project, state=JobState.DONE.value)
+        row = self._session.scalar(query.order_by(TrainingJobRow.id.desc()).limit(1))
+        return None if row is None else _job(row)
 
     def claimable(self, now: datetime) -> Sequence[int]:
         return self._session.scalars(
@@ -72,7 +79,8 @@ class SqlTrainingJobs:
         self._update(_held(job), lease_until=None)
 
     def freeze(self, job: TrainingJob, data: FrozenData) -> bool:
-        return self._update(_held(job), data=data.to_json(), fingerprint=data.fingerprint)
+        told = {"fingerprint": data.fingerprint, "seen": data.seen, "learnt": data.learnt}
+        return self._update(_held(job), data=data.to_json(), **told)
 
     def data(self, job: int) -> FrozenData | None:
         text = self._session.scalar(select(TrainingJobRow.data).where(TrainingJobRow.id == job))
@@ -123,6 +131,8 @@ def _job(row: TrainingJobRow) -> TrainingJob:
         fingerprint=row.fingerprint,
         version=row.version,
         outcome=row.outcome,
+        seen=row.seen,
+        learnt=row.learnt,
     )
 
 

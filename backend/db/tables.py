@@ -266,7 +266,10 @@ class AliasRow(Base):
 
 
 class TrainingJobRow(Base):
-    """One request to fine-tune; at most one of a project is not finished. ``data`` are the frozen ones, as JSON."""
+    """One request to fine-tune; at most one of a project is not finished. ``data`` are the frozen ones, as JSON.
+
+    ``seen`` is the highest id of an annotation's version that it knows of; ``data`` have ``learnt`` annotations.
+    """
 
     __tablename__ = "training_jobs"
     __table_args__ = (
@@ -289,6 +292,8 @@ class TrainingJobRow(Base):
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     attempts: Mapped[int]
+    seen: Mapped[int]
+    learnt: Mapped[int]
     progress: Mapped[str | None]
     fingerprint: Mapped[str | None] = mapped_column(String(64))
     data: Mapped[str | None] = mapped_column(deferred=True)

@@ -24,7 +24,7 @@ class Mode(StrEnum):
 
 
 def training_due_after(learnt: int, least: int, *, judged: bool = True) -> int:
-    """Give how many new images are worth a training, after one that knew ``learnt``.
+    """Give how many new images are worth a training, after one that was done and knew ``learnt``.
 
     They are ``least`` and half as many as those: ten more teach much where there were twenty, and little where there
     were a thousand. Where the gate could not judge that one, a fifth of ``least`` is enough: it waits for a few more
@@ -99,6 +99,8 @@ class TrainingJob:
         project: Label Studio's ``ID.CREATED``.
         worker: who works on it, or did; its claim holds until ``lease_until`` unless a heartbeat prolongs it.
         attempts: how often it was claimed.
+        seen: number of the newest version of an annotation that it knows of.
+        learnt: how many annotations it learns from and is judged by, once its data are frozen.
         fingerprint: of its data, once they are frozen.
         version: name of the model version it made.
         outcome: one line for people: what the gate decided, or why it failed.
@@ -118,6 +120,8 @@ class TrainingJob:
     fingerprint: str | None = None
     version: str | None = None
     outcome: str | None = None
+    seen: int = 0
+    learnt: int = 0
 
     @property
     def is_open(self) -> bool:

@@ -93,6 +93,7 @@ class FrozenData:
         pseudo: what a model says of other images; only to learn from.
         start: name of the version whose weights mode "full" goes on from; None for those of the base.
         left_out: how many images were left out, by reason.
+        seen: number of the newest version of an annotation that was known when they were gathered.
     """
 
     labels: tuple[tuple[str, tuple[str, ...]], ...]
@@ -100,6 +101,7 @@ class FrozenData:
     pseudo: tuple[PseudoImage, ...] = ()
     start: str | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    seen: int = 0
 
     def __post_init__(self) -> None:
         # A resumed training must see them as the first attempt did, which did not read them from where they are kept.
@@ -109,7 +111,12 @@ class FrozenData:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of labels, images, annotation versions and boxes, and of where learning starts."""
-        return sha256(replace(self, left_out={}).to_json().encode()).hexdigest()
+        return sha256(replace(self, left_out={}, seen=0).to_json().encode()).hexdigest()
+
+    @property
+    def learnt(self) -> int:
+        """How many annotations tell of the images."""
+        return len({number for image in self.images for number, _ in image.annotations})
 
     def part(self, part: Part) -> tuple[ReviewedImage, ...]:
         """The reviewed images of one part, in their order."""
@@ -125,6 +132,8 @@ class FrozenData:
             fields["start"] = self.start
         if self.left_out:
             fields["left_out"] = dict(self.left_out)
+        if self.seen:
+            fields["seen"] = self.seen
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
@@ -134,7 +143,8 @@ class FrozenData:
         labels = tuple((name, tuple(words)) for name, words in fields["labels"])
         images = tuple(_reviewed(image) for image in fields["images"])
         pseudo = tuple(_pseudo(image) for image in fields.get("pseudo", ()))
-        return cls(labels, images, pseudo, fields.get("start"), fields.get("left_out", {}))
+        told = fields.get("start"), fields.get("left_out", {}), fields.get("seen", 0)
+        return cls(labels, images, pseudo, *told)
 
 
 def _reviewed(fields: Mapping[str, Any]) -> ReviewedImage:

@@ -177,8 +177,12 @@ class Corrections(Protocol):
         """Keep what the file behind a task's reference says of itself."""
         ...
 
-    def count_reviewed(self, project: str, after: datetime | None = None) -> int:
-        """Count the annotations that say something (not skipped, not deleted) and were last changed after a moment."""
+    def newest_version(self, project: str) -> int:
+        """Number the version that was kept last, whatever its time; 0 where there is none. Later ones have more."""
+        ...
+
+    def count_reviewed(self, project: str, after: int = 0) -> int:
+        """Count the annotations that say something (not skipped, not deleted), by versions kept after that number."""
         ...
 
     def put_verdicts(self, project: str, annotation: Annotation, verdicts: Sequence[Verdict]) -> None:

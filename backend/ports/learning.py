@@ -86,14 +86,21 @@ class ModelVersions(Protocol):
 class TrainingJobs(Protocol):
     """Jobs with their leases: whoever works on one must have claimed it, and shows with heartbeats that it lives."""
 
-    def add(self, project: str, request: TrainingRequest, now: datetime) -> TrainingJob:
-        """Queue a job and return it, or the project's open one where there is one."""
+    def add(self, project: str, request: TrainingRequest, now: datetime, seen: int = 0) -> TrainingJob:
+        """Queue a job and return it, or the project's open one where there is one.
+
+        ``seen`` is the number of the newest version of an annotation until its data are frozen.
+        """
         ...
 
     def find(self, job: int) -> TrainingJob | None: ...
 
     def of(self, project: str, limit: int) -> Sequence[TrainingJob]:
         """Return a project's jobs, newest first."""
+        ...
+
+    def done(self, project: str) -> TrainingJob | None:
+        """Return the newest of a project's jobs that did not fail."""
         ...
 
     def claimable(self, now: datetime) -> Sequence[int]:

@@ -55,7 +55,7 @@ class Gathering:
         left_out: Counter[str] = Counter()
         images: list[ReviewedImage] = []
         with self._unit_of_work() as unit:
-            count = unit.corrections.count_reviewed(project.uid)
+            count, seen = unit.corrections.count_reviewed(project.uid), unit.corrections.newest_version(project.uid)
             deleted = _deleted(unit, project.uid)
         with self._projects.open(project) as source:
             settle = _Settle(source, self._projects.read)
@@ -75,7 +75,8 @@ class Gathering:
         chosen = _chosen(images, request)
         if not any(image.part is Part.TRAIN for image in chosen):
             raise TrainingError(f"project {name} has no image to learn from: annotate some, then train again")
-        return FrozenData(tuple((label.name, label.asked) for label in labels), chosen, left_out=left_out)
+        asked = tuple((label.name, label.asked) for label in labels)
+        return FrozenData(asked, chosen, left_out=left_out, seen=seen)
 
     def _settled(self, settle: "_Settle", project: ProjectState, image: AnnotatedImage) -> DatasetImage | str:
         if image.sha256 is not None and self._projects.has(image.sha256):

@@ -49,7 +49,7 @@ class Training:
     def request(self, project: str, request: TrainingRequest) -> TrainingJob:
         """Queue a job for a known project, and return it or the one that is open already."""
         with self._unit_of_work() as unit:
-            job = unit.jobs.add(project, request, self._clock())
+            job = unit.jobs.add(project, request, self._clock(), unit.corrections.newest_version(project))
             unit.commit()
         return job
 
@@ -62,14 +62,15 @@ class Training:
 
     def _due(self, project: str, policy: TrainingPolicy) -> str | None:
         with self._unit_of_work() as unit:
-            last = next(iter(unit.jobs.of(project, 1)), None)
+            last, done = next(iter(unit.jobs.of(project, 1)), None), unit.jobs.done(project)
             if last is not None and last.is_open:
                 return None
-            new = unit.corrections.count_reviewed(project, None if last is None else last.requested_at)
-            learnt = unit.corrections.count_reviewed(project) - new if new else 0
-            version = None if last is None or last.version is None else unit.versions.find(project, last.version)
-        judged = version is None or version.judged
-        if policy.annotations and new >= training_due_after(learnt, policy.annotations, judged=judged):
+            # By what they saw, not by clocks: a sync may tell late what was annotated long ago.
+            new, newer = (unit.corrections.count_reviewed(project, job.seen if job else 0) for job in (done, last))
+            version = None if done is None or done.version is None else unit.versions.find(project, done.version)
+        learnt, judged = 0 if done is None else done.learnt, version is None or version.judged
+        due = new >= training_due_after(learnt, policy.annotations, judged=judged)
+        if policy.annotations and due and (last == done or newer >= policy.annotations):  # a failed one fails again
             return "annotations"
         waited = last is None or self._clock() - last.requested_at >= timedelta(hours=policy.hours)
         return "schedule" if policy.hours and new and waited else None

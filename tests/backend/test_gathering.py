@@ -77,6 +77,16 @@ def test_an_image_that_cannot_be_had_is_left_out_and_counted() -> None:
     assert gathered.left_out == {"file-cannot-be-had": 1}
 
 
+def test_what_was_annotated_before_gathering_began_is_seen() -> None:
+    image = annotated_image("train-1", make_annotation(1, 0, make_region()), make_annotation(2, 3))
+    database = known(image)
+    gathered = gather(image, database=database)
+
+    with database() as unit:
+        assert gathered.seen == unit.corrections.newest_version(UID) > 0
+    assert gathered.learnt == 2
+
+
 def test_sizes_and_hashes_of_fetched_files_are_kept() -> None:
     image = annotated_image("train-1", make_annotation(1, 0, make_region()))
     database = known(image)

@@ -241,5 +241,37 @@ def test_annotations_that_say_something_are_counted(database: Database) -> None:
         )
         apply_fact(unit, deleted(4))
         assert unit.corrections.count_reviewed(UID) == 2
-        assert unit.corrections.count_reviewed(UID, after=at(3)) == 1
-        assert unit.corrections.count_reviewed(UID, after=at(5)) == 0
+
+
+def test_annotations_are_counted_from_a_version_on_in_the_order_in_which_they_were_told(database: Database) -> None:
+    with database() as unit:
+        assert unit.corrections.newest_version(UID) == 0
+        apply_fact(unit, annotated(make_annotation(1, 100, task_id=1), make_annotation(2, 100, task_id=2)))
+        before = unit.corrections.newest_version(UID)
+        assert unit.corrections.count_reviewed(UID, before) == 0
+        apply_fact(unit, annotated(make_annotation(3, 5, task_id=3), make_annotation(1, 200, make_region(), task_id=1)))
+        apply_fact(unit, annotated(make_annotation(2, 50, make_region(), task_id=2)))  # older than what is known of it
+        apply_fact(unit, replace(annotated(make_annotation(9, 300)), project=ProjectState("8.1", 8)))
+        assert unit.corrections.count_reviewed(UID, before) == 2
+        assert unit.corrections.count_reviewed(UID, unit.corrections.newest_version(UID)) == 0
+        assert unit.corrections.count_reviewed(UID) == 3
+
+
+def test_a_job_knows_what_it_saw_and_how_many_annotations_it_learns_from(database: Database) -> None:
+    images = tuple(ReviewedImage(digest * 64, 640, 480, ((5, "2026"), (6, "2026"))) for digest in "ab")
+    with database() as unit:
+        job = unit.jobs.add(UID, REQUEST, at(0), 7)
+        assert (job.seen, job.learnt, unit.jobs.done(UID)) == (7, 0, None)
+        claimed = unit.jobs.claim(job.id, "w", at(0), at(60))
+        assert claimed is not None
+        unit.jobs.freeze(claimed, FrozenData((("cat", ("cat",)),), images, seen=9))
+        unit.jobs.finish(claimed, JobState.DONE, at(1), "so", None)
+        failed = unit.jobs.claim(unit.jobs.add(UID, REQUEST, at(2), 11).id, "w", at(2), at(60))
+        assert failed is not None
+        unit.jobs.finish(failed, JobState.FAILED, at(3), "no", None)
+        unit.commit()
+    with database() as unit:
+        done = unit.jobs.done(UID)
+        assert done is not None
+        assert (done.id, done.seen, done.learnt) == (job.id, 9, 2)
+        assert [each.seen for each in unit.jobs.of(UID, 5)] == [11, 9]

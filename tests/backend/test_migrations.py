@@ -201,6 +201,18 @@ def test_corrections_come_and_go_and_what_was_there_before_stays(engine: Engine)
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
+def test_to_a_job_of_an_earlier_release_what_was_annotated_until_then_is_known(engine: Engine) -> None:
+    migrate(engine, "0007")
+    rows = {**ADDED, "annotation_versions": [{**ADDED["annotation_versions"][0], "id": 41}]}
+    rows = {"projects": [{"uid": "12", "label_studio_id": 12, "title": ""}], **rows}
+    del rows["annotation_regions"], rows["verdicts"]
+    fill(engine, rows)
+    upgrade(engine)
+    with connected(engine) as connection:
+        (job,) = tables(connection)["training_jobs"]
+    assert (job["seen"], job["learnt"]) == (41, 0)
+
+
 def test_the_service_refuses_the_schema_before_corrections(engine: Engine) -> None:
     migrate(engine, "0001")
     with pytest.raises(StorageError, match=r"has schema 0001, this version needs .*glip-label db upgrade"):

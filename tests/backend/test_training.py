@@ -8,6 +8,7 @@ from threading import Event
 import pytest
 
 from backend.domain.learning import JobState, TrainingProgress, TrainingRequest
+from backend.domain.training_data import FrozenData, ReviewedImage
 from backend.errors import LeaseLostError, StorageError
 from backend.services.corrections import apply_fact
 from backend.services.training import Training, TrainingPolicy
@@ -39,12 +40,23 @@ def annotate(database: FakeDatabase, *numbers: int, seconds: float = 0.0, cancel
         unit.commit()
 
 
-def finish(database: FakeDatabase, training: Training, state: JobState = JobState.DONE) -> None:
+def finish(database: FakeDatabase, training: Training, state: JobState = JobState.DONE, gone: int = 0) -> None:
+    """End the job that waits; one that is done learnt from all annotations but the first ``gone`` ones."""
     claim = training.claim("w")
     assert claim is not None
     with database() as unit:
+        if state is JobState.DONE:
+            unit.jobs.freeze(claim.job, frozen(unit, gone))
         unit.jobs.finish(claim.job, state, at(0), "so", None)
         unit.commit()
+
+
+def frozen(unit: FakeUnitOfWork, gone: int = 0) -> FrozenData:
+    known = [each for each in unit.corrections.current(UID) if not each.cancelled]
+    images = [
+        ReviewedImage(f"{each.id:064x}", 640, 480, ((each.id, each.updated_at.isoformat()),)) for each in known[gone:]
+    ]
+    return FrozenData((("cat", ("cat",)),), tuple(images), seen=unit.corrections.newest_version(UID))
 
 
 def test_enough_new_annotations_make_a_job_due_once() -> None:
@@ -86,6 +98,69 @@ def test_the_more_was_learnt_from_the_more_new_annotations_are_needed() -> None:
     assert len(training.request_due(EVERY_THREE)) == 1
 
 
+def test_images_that_were_left_out_count_neither_as_learnt_nor_as_new() -> None:
+    database = FakeDatabase()
+    training = Training(database, clock=Clock())
+    annotate(database, *range(1, 13))
+    training.request_due(EVERY_THREE)
+    finish(database, training, gone=6)
+    assert training.request_due(EVERY_THREE) == []
+    annotate(database, 21, 22, seconds=10)
+    assert training.request_due(EVERY_THREE) == []
+    annotate(database, 23, seconds=11)
+    assert len(training.request_due(EVERY_THREE)) == 1
+
+
+def test_what_a_sync_tells_late_is_new_whenever_it_was_annotated() -> None:
+    database, clock = FakeDatabase(), Clock()
+    training = Training(database, clock=clock)
+    clock.move(hours=10)
+    annotate(database, 1, 2, 3, seconds=9 * 3600)
+    training.request_due(EVERY_THREE)
+    finish(database, training)
+    annotate(database, 4, 5, 6, seconds=3600)
+    assert len(training.request_due(EVERY_THREE)) == 1
+
+
+def test_a_failed_job_learnt_nothing() -> None:
+    database = FakeDatabase()
+    training = Training(database, clock=Clock())
+    annotate(database, *range(1, 21))
+    training.request_due(EVERY_THREE)
+    finish(database, training, JobState.FAILED)
+    annotate(database, 21, 22, seconds=10)
+    assert training.request_due(EVERY_THREE) == []
+    annotate(database, 23, seconds=11)
+    assert len(training.request_due(EVERY_THREE)) == 1
+
+
+def test_after_a_failed_job_what_was_learnt_is_that_of_the_last_one_that_was_done() -> None:
+    database = FakeDatabase()
+    training = Training(database, clock=Clock())
+    annotate(database, *range(1, 21))
+    training.request_due(EVERY_THREE)
+    finish(database, training)
+    annotate(database, *range(21, 26), seconds=10)
+    training.request(UID, TrainingRequest("command"))
+    finish(database, training, JobState.FAILED)
+    annotate(database, *range(26, 30), seconds=11)
+    assert training.request_due(EVERY_THREE) == []
+    annotate(database, 30, seconds=12)
+    assert len(training.request_due(EVERY_THREE)) == 1
+
+
+def test_a_schedule_asks_again_for_what_a_failed_job_did_not_learn() -> None:
+    database, clock = FakeDatabase(), Clock()
+    training = Training(database, clock=clock)
+    annotate(database, 1)
+    training.request_due(DAILY)
+    finish(database, training, JobState.FAILED)
+    clock.move(hours=23)
+    assert training.request_due(DAILY) == []
+    clock.move(hours=1)
+    assert len(training.request_due(DAILY)) == 1
+
+
 def test_where_the_gate_could_not_judge_a_few_more_annotations_are_enough() -> None:
     database, clock = FakeDatabase(), Clock()
     training = Training(database, clock=clock)
@@ -97,6 +172,7 @@ def test_where_the_gate_could_not_judge_a_few_more_annotations_are_enough() -> N
     with database() as unit:
         version = replace(make_version(1), metrics={"gate": {"promote": False, "compared": False}})
         unit.versions.add(version)
+        unit.jobs.freeze(claim.job, frozen(unit))
         unit.jobs.finish(claim.job, JobState.DONE, at(0), "too few images", version.name)
         unit.commit()
     annotate(database, 11, seconds=10)
