@@ -123,6 +123,4 @@ def _corners(boxes: Sequence[Box]) -> NDArray[np.float32]:
 
 
 def _progress(told: finetuning.Progress) -> TrainingProgress:
-    return TrainingProgress(
-        "train", told.step, told.steps, int(told.epoch) + 1, None, told.loss, told.remaining_seconds
-    )
+    return TrainingProgress("train", told.step, told.steps, int(told.epoch) + 1, told.loss, told.remaining_seconds)

@@ -186,9 +186,7 @@ class FakeTrainer:
         if self.error is not None:
             raise self.error
         for step in range(3):
-            progress(
-                TrainingProgress("train", step, 3, epoch=1, epochs=1, loss=1.0 / (1 + step), seconds_left=3 - step)
-            )
+            progress(TrainingProgress("train", step, 3, epoch=1, loss=1.0 / (1 + step), seconds_left=3 - step))
         self._meanwhile()
         (folder / "adapter.json").write_text(json.dumps([name for name, _ in data.labels]))
         return request.mode or Mode.PROMPT

@@ -208,7 +208,7 @@ def test_self_training_waits_for_honest_scores_and_then_learns_from_unreviewed_i
 
 
 def test_progress_is_one_line_of_what_is_known() -> None:
-    told = TrainingProgress("train", 120, 200, 6, None, 0.41234, 95.2)
+    told = TrainingProgress("train", 120, 200, 6, 0.41234, 95.2)
     assert progress_line(told) == "train 120/200, epoch 6, loss 0.412, 1 min 35 s left"
-    assert progress_line(TrainingProgress("train", 120, 200, 6, None, 0.41234, 35.2)).endswith("loss 0.412, 35 s left")
+    assert progress_line(TrainingProgress("train", 120, 200, 6, 0.41234, 35.2)).endswith("loss 0.412, 35 s left")
     assert progress_line(TrainingProgress("gate")) == "gate"

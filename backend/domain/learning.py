@@ -38,7 +38,7 @@ class TrainingRequest:
     """What was asked for; None leaves the choice to the amount of data and the device.
 
     Attributes:
-        reason: what made the job due: ``images``, ``schedule``, ``label-studio`` or ``command``.
+        reason: what made the job due: ``annotations``, ``schedule``, ``label-studio`` or ``command``.
         mode: what to train.
         minutes: how long training may take at most.
         images: how many images to learn from at most, chosen by ``seed``.
@@ -76,7 +76,7 @@ class TrainingProgress:
     Attributes:
         stage: ``data``, ``train`` or ``gate``.
         step, steps: of the stage; 0 steps where it is not known how many there are.
-        epoch, epochs: passes over the data; None outside of training.
+        epoch: which pass over the data, from 1; None outside of training.
         loss: of the latest steps; None outside of training.
         seconds_left: estimate for the stage, or None.
     """
@@ -85,7 +85,6 @@ class TrainingProgress:
     step: int = 0
     steps: int = 0
     epoch: int | None = None
-    epochs: int | None = None
     loss: float | None = None
     seconds_left: float | None = None
 

@@ -37,7 +37,7 @@ from backend.services.promotion import production_version
 from backend.services.second_look import SecondLook
 from backend.services.training import Claim
 
-_ATTEMPTS = 40  # claims of one job: something kills whoever works on it
+_ATTEMPTS = 40  # claims of one job: whoever works on it dies, or is stopped, before it is done
 
 log = logging.getLogger("glip_label.training")
 
@@ -63,7 +63,9 @@ class Learn:
             self._discard_finished(job)
             try:
                 if job.attempts > _ATTEMPTS:
-                    raise TrainingError(f"given up after {_ATTEMPTS} attempts: each worker died, see their logs")
+                    raise TrainingError(
+                        f"given up after {_ATTEMPTS} attempts: each worker died or was stopped, see their logs"
+                    )
                 promoted = self._work(claim)
             except (TrainingError, ModelError, ImageError, UsageError) as error:
                 self.fail(job, " ".join(str(error).split()))

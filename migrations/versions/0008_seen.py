@@ -18,6 +18,7 @@ def upgrade() -> None:
         "JOIN annotations ON annotations.id = annotation_versions.annotation_id "
         "WHERE annotations.project_uid = training_jobs.project_uid), 0)"
     )
+    op.execute("UPDATE training_jobs SET progress = NULL")  # it has a field that is no more, and is told anew
 
 
 def downgrade() -> None:

@@ -176,7 +176,7 @@ def test_a_claim_holds_until_its_lease_runs_out_without_a_heartbeat(database: Da
         assert first is not None
         assert (first.worker, first.attempts, first.lease_until) == ("first", 1, at(60))
         assert unit.jobs.claimable(at(59)) == []
-        progress = TrainingProgress("train", 3, 10, 1, 4, 0.5, 12.0)
+        progress = TrainingProgress("train", 3, 10, 1, 0.5, 12.0)
         assert unit.jobs.beat(first, at(50), at(110), progress)
         assert unit.jobs.claim(job.id, "second", at(61), at(121)) is None
         second = unit.jobs.claim(job.id, "second", at(111), at(171))

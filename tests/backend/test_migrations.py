@@ -206,11 +206,12 @@ def test_to_a_job_of_an_earlier_release_what_was_annotated_until_then_is_known(e
     rows = {**ADDED, "annotation_versions": [{**ADDED["annotation_versions"][0], "id": 41}]}
     rows = {"projects": [{"uid": "12", "label_studio_id": 12, "title": ""}], **rows}
     del rows["annotation_regions"], rows["verdicts"]
+    rows["training_jobs"] = [{**ADDED["training_jobs"][0], "progress": '{"stage": "train", "epochs": null}'}]
     fill(engine, rows)
     upgrade(engine)
     with connected(engine) as connection:
         (job,) = tables(connection)["training_jobs"]
-    assert (job["seen"], job["learnt"]) == (41, 0)
+    assert (job["seen"], job["learnt"], job["progress"]) == (41, 0, None)
 
 
 def test_the_service_refuses_the_schema_before_corrections(engine: Engine) -> None:

@@ -70,7 +70,7 @@ def test_the_progress_of_a_projects_jobs_is_told() -> None:
     start(service)
     claim = backend.training.claim("worker-1")
     assert claim is not None
-    claim.report(TrainingProgress("train", 120, 200, 6, None, 0.5, 35.0))
+    claim.report(TrainingProgress("train", 120, 200, 6, 0.5, 35.0))
     answer = service.get("/training?project=1").get_json()
 
     (job,) = answer["jobs"]
@@ -80,7 +80,6 @@ def test_the_progress_of_a_projects_jobs_is_told() -> None:
         "step": 120,
         "steps": 200,
         "epoch": 6,
-        "epochs": None,
         "loss": 0.5,
         "seconds_left": 35.0,
     }
