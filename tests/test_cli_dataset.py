@@ -108,7 +108,9 @@ def test_a_picture_that_cannot_be_copied_is_left_out_with_exit_code_1(
         (["--splits", "1,1,1,1"], "--splits '1,1,1,1'"),
         (["--merge", "cat"], "--merge 'cat': say OLD=NEW"),
         (["--label", "wolf"], "no label 'wolf'; there are cat, dog"),
-        (["--split", "val"], "no part 'val'; there are none"),
+        (["--split", "val"], "--split chooses a part of --splits: give that, too, as in --splits 70,15,15"),
+        (["--split", "test", "--splits", "50,50"], "no part 'test'; there are train, val"),
+        (["--predictions", "glip-nano-9999"], "no predictions of 'glip-nano-9999'; there are none"),
         (["--copy-images"], "say with --images DIR where its image files lie"),
     ],
 )
@@ -119,6 +121,11 @@ def test_a_wish_that_cannot_be_met_is_one_line(
     capsys.readouterr()
     assert exported(tmp_path, "out", *words) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_project_needs_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert imported(tmp_path, name=" ") == 2
+    assert "--project is empty: name the new project" in capsys.readouterr().err
 
 
 def test_an_unknown_project_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,10 @@ def test_every_weights_command_has_an_example(words: tuple[str, ...], capsys: py
         (["prelabel"], "glip-label: Missing argument 'PATH...'. (see glip-label prelabel --help)"),
         (["prelabel", "x", "--threshold", "2"], "glip-label: Invalid value for '--threshold'"),
         (["--nonsense"], "glip-label: No such option '--nonsense'"),
+        (["doubts", "--project", "7", "--least", "nan"], "glip-label: Invalid value for '--least': 'nan' is no number"),
+        (["demo", "--labels", "cat"], "glip-label: --labels are names to find in the pictures of --images"),
+        (["demo", "--port", "99999"], "glip-label: Invalid value for '--port'"),
+        (["pretrain", "out", "--data", ".", "--sets", ""], "glip-label: --sets names no set"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backend.errors import LabelStudioError
+from backend.errors import LabelStudioError, UsageError
 from backend.settings import PREFIX, Settings, child_environment
 
 if TYPE_CHECKING:
@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 
 _LOG = "service.log"
 _ENVIRONMENT = "environment"
+_PORT = click.IntRange(1, 65535)
 
 
 @click.command()
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of pictures for a second project.")
 @click.option("--labels", help="Names to find in them, with commas between.  [default: those of the scenes]")
 @click.option("--scenes", type=click.IntRange(1, 500), default=24, show_default=True, help="Generated scenes.")
-@click.option("--port", default=8080, show_default=True, help="Label Studio's port; another one where it is busy.")
-@click.option("--backend-port", default=9090, show_default=True, help="The service's port; likewise.")
+@click.option(
+    "--port", default=8080, show_default=True, type=_PORT, help="Label Studio's port; another one where it is busy."
+)
+@click.option("--backend-port", default=9090, show_default=True, type=_PORT, help="The service's port; likewise.")
 @click.option("--label-studio", type=click.Path(path_type=Path), help="Label Studio's executable.  [default: searched]")
 def command(
     images: Path | None,
@@ -54,6 +57,8 @@ def command(
     from integrations.label_studio.api import label_studio_api
     from integrations.label_studio.server import label_studio_server
 
+    if labels is not None and images is None:
+        raise UsageError("--labels are names to find in the pictures of --images DIR: give that, too")
     executable = label_studio or _installed_label_studio()
     settings = Settings.from_env()
     data = settings.home / "demo"

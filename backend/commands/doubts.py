@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backend.commands.numbers import RealRange
+
 if TYPE_CHECKING:
     from backend.services.doubts import ProjectDoubt
 
 
 @click.command(short_help="Annotations that are likely wrong, with reasons.")
 @click.option("--project", required=True, help="Name or id of the Label Studio project.")
-@click.option(
-    "--least", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Lowest probability of an error."
-)
+@click.option("--least", default=0.5, show_default=True, type=RealRange(0, 1), help="Lowest probability of an error.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(project: str, least: float, as_json: bool) -> None:
     """List likely errors in a project's annotations, the likeliest first, with task, region and reason.

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +85,7 @@ def coco(out: Path, project: str, images: Path | None, as_json: bool, copy_image
     read = _reader(settings, images)
     with snapshot(engine) as connection:
         source = SqlAnnotatedImages(connection, state, _image_keys(state), request.predictions)
+        _refuse_unknown_version(request.predictions, source.model_versions())
         export = Export(source, request, read, copy_images)
         figures = _write(export, source, request, out, state.title)
     for failure in export.tally.failures:
@@ -92,6 +93,11 @@ def coco(out: Path, project: str, images: Path | None, as_json: bool, copy_image
     click.echo(json.dumps(figures, ensure_ascii=False, indent=1) if as_json else _summary(figures, out))
     if export.tally.failures:
         raise click.exceptions.Exit(1)
+
+
+def _refuse_unknown_version(wanted: str | None, there: Sequence[str]) -> None:
+    if wanted is not None and wanted not in there:
+        raise UsageError(f"no predictions of {wanted!r}; there are " + (", ".join(there) or "none"))
 
 
 def _write(
@@ -139,6 +145,8 @@ def _request(
     until: datetime | None,
     **plain: Any,
 ) -> ExportRequest:
+    if plain["parts"] and splits is None:
+        raise UsageError("--split chooses a part of --splits: give that, too, as in --splits 70,15,15")
     for pair in merge:
         if not all(pair.partition("=")[::2]):
             raise UsageError(f"--merge {pair!r}: say OLD=NEW")

@@ -64,6 +64,8 @@ def coco(files: tuple[Path, ...], images: Path, project: str, on_error: str, as_
     from backend.settings import Settings
     from integrations.coco_import import read_dataset
 
+    if not project.strip():
+        raise UsageError("--project is empty: name the new project")
     found = read_dataset(files, partial(measure_below, images))
     for problem in found.problems:
         click.echo(f"glip-label: left out {problem}", err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from backend.commands.numbers import RealRange
 from backend.domain.records import Query, Sentence, Span
 from backend.domain.review import FIRST_THRESHOLD
 from backend.errors import UsageError
@@ -72,7 +73,7 @@ class Options:
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=RealRange(0, 1),
     help=f"Lowest score of a box; GLIP_LABEL_SCORE_THRESHOLD or {FIRST_THRESHOLD} by default.",
 )
 @click.option(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from backend.commands.numbers import RealRange
 from backend.errors import GlipLabelError, ModelError, UsageError
 
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _SETS = "blood_cells,aquarium,cards,microcontrollers"
 
 
@@ -16,12 +18,12 @@ _SETS = "blood_cells,aquarium,cards,microcontrollers"
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder per real set: images/, train.json.")
 @click.option("--sets", default=_SETS, show_default=True, help="Real sets to train on, or to measure.")
 @click.option("--stage", type=click.Choice(["words", "scenes", "mixture"]), default="mixture", show_default=True)
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Training time, 75 by default.")
+@click.option("--minutes", type=RealRange(min=0, min_open=True), help="Training time, 75 by default.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps instead.")
 @click.option("--no-fusion", is_flag=True, help="The layout of GLIP-T (A), for comparison.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--processes", type=click.IntRange(min=1), default=2, show_default=True, help="One batch each per step.")
-@click.option("--init", type=click.Path(path_type=Path, exists=True), help="Model folder to start from.")
+@click.option("--init", type=_FOLDER, help="Model folder to start from.")
 @click.option("--measure", "split", metavar="SPLIT", help="Train nothing: AP50 of the model in OUT, on this split.")
 @click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
 def command(out: Path, data: Path | None, sets: str, split: str | None, as_json: bool, **options: object) -> None:
@@ -39,6 +41,8 @@ def command(out: Path, data: Path | None, sets: str, split: str | None, as_json:
       glip-label pretrain runs/nano --data datasets/ --measure val
     """
     names = [name.strip() for name in sets.split(",") if name.strip()] if options["stage"] == "mixture" else []
+    if not names and options["stage"] == "mixture":
+        raise UsageError("--sets names no set; to train on generated scenes alone give --stage scenes")
     if names and data is None:
         raise UsageError("--data is missing: the folder of the real sets; --stage words and scenes do without")
     folders = [data / name for name in names] if data else []

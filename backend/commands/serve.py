@@ -62,6 +62,8 @@ def command(host: str | None, port: int | None, model: str | None, worker: bool)
             threads=_THREADS,
             max_request_body_size=MAX_BODY,
         )
+    except ValueError as error:  # waitress's, of a name that no address is found for
+        raise UsageError(f"cannot listen on {settings.host}: no such address; choose one with --host") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UsageError(f"port {settings.port} is in use: choose another with --port") from error

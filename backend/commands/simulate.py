@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backend.commands.numbers import RealRange
 from backend.domain.learning import Mode
 from backend.domain.records import Label, Picture, Proposal
 from backend.domain.review import CARDS, LABEL_STUDIO, ReviewMode
@@ -59,7 +60,7 @@ STRATEGIES = ("zero-shot", "random", "active")  # not imported, so that --help s
 )
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Projects per strategy.")
 @click.option("--mode", type=click.Choice([each.value for each in Mode]), help="What to train; chosen by default.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Of each training at most.")
+@click.option("--minutes", type=RealRange(0, min_open=True), help="Of each training at most.")
 @click.option(
     "--review",
     type=click.Choice([each.value for each in ReviewMode]),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backend.commands.numbers import RealRange
 from backend.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _POLL_SECONDS = 0.5
 @click.command()
 @click.option("--project", required=True, help="Name or id of the Label Studio project.")
 @click.option("--mode", type=click.Choice(["prompt", "head", "full"]), help="What to train.  [default: by the data]")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Train for this long at most.")
+@click.option("--minutes", type=RealRange(0, min_open=True), help="Train for this long at most.")
 @click.option("--images", type=click.IntRange(1), help="Learn from this many reviewed images at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same data and seed give the same model.")
 @click.option("--no-promote", is_flag=True, help="Compare, but leave in production what is there.")

@@ -80,6 +80,12 @@ class SqlAnnotatedImages:
         columns = select(LabelRow.number, LabelRow.name).where(LabelRow.project_uid == self._project.uid)
         return [DatasetLabel(row.number, row.name) for row in self._all(columns.order_by(LabelRow.number))]
 
+    def model_versions(self) -> Sequence[str]:
+        """Name the versions whose predictions are there, but for what people asked for with prompts."""
+        of = PredictionRow.project_id == self._project.id
+        columns = select(PredictionRow.model_version).where(of, PredictionRow.prompted.is_(False)).distinct()
+        return [row.model_version for row in self._all(columns.order_by(PredictionRow.model_version))]
+
     def images(self) -> Iterator[AnnotatedImage]:
         """Yield the images by their ids: their task's where tasks have one image, numbered through where several."""
         last = -1

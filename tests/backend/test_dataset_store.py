@@ -122,6 +122,21 @@ def test_predictions_of_the_wanted_version_and_what_became_of_them_come_along(en
     assert other.sha256 == "f" * 64
 
 
+def test_versions_whose_predictions_are_there_are_named(engine: Engine) -> None:
+    upgrade(engine)
+    look = Look("image", "a.png", "f" * 64)
+    with SqlUnitOfWork(engine) as unit:
+        for place, version in enumerate(("glip-t-2", "glip-t-1", "glip-t-2")):
+            unit.predictions.add(7, str(place), Prediction(1, version, 640, 480, (), str(place), look))
+        prompted = Prediction(1, "glip-t-3", 640, 480, (), "3", replace(look, prompted=True))
+        unit.predictions.add(7, "3", prompted)
+        unit.predictions.add(8, "4", Prediction(1, "glip-t-4", 640, 480, (), "4", look))
+        unit.commit()
+    told(engine, TaskState(1, START, (("image", "a.png"),)))
+    with snapshot(engine) as connection:
+        assert SqlAnnotatedImages(connection, PROJECT, {}).model_versions() == ["glip-t-1", "glip-t-2"]
+
+
 def test_images_come_by_their_ids_over_several_pages(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.db.dataset_store._PAGE", 2)
     told(engine, *(TaskState(number, START, (("image", f"{number}.png"),)) for number in (4, 1, 3, 9, 7)))

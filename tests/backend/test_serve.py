@@ -143,6 +143,13 @@ def test_the_service_is_put_together_without_torch_which_takes_seconds_to_import
     assert subprocess.run([sys.executable, "-c", probe]).returncode == 0
 
 
+def test_an_address_that_does_not_exist_is_said_in_one_line(model: Path, tmp_path: Path) -> None:
+    done = glip_label(tmp_path, "serve", "--host", "no.such.host.invalid", MODEL=model)
+    assert done.returncode == 2
+    assert done.stderr.endswith("cannot listen on no.such.host.invalid: no such address; choose one with --host\n")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_port_in_use_is_said_in_one_line(model: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
