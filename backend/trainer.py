@@ -1,5 +1,6 @@
 """The ``Trainer`` port on ``glip_model``: frozen data in, examples between, an adapter or a model out."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import partial
@@ -20,6 +21,8 @@ from backend.ports import Images
 from glip_model.finetune import TrainingExample
 from glip_model.loading import ModelFolderError
 from glip_model.sentence import CaptionError
+
+log = logging.getLogger("glip_label.training")
 
 _MODES: Mapping[Mode, Literal["prompt", "head", "full"]] = {
     Mode.PROMPT: "prompt",
@@ -66,20 +69,32 @@ class GlipTrainer:
             settings.handling, mirror=not names_sides(word for _, words in data.labels for word in words)
         )
         settings = replace(settings, seed=request.seed, minutes=minutes, frozen=request.frozen, handling=handling)
+        run = partial(
+            finetuning.finetune,
+            base,
+            [words for _, words in data.labels],
+            examples,
+            settings,
+            folder,
+            lambda told: progress(_progress(told)),
+        )
         try:
-            finetuning.finetune(
-                base,
-                [words for _, words in data.labels],
-                examples,
-                settings,
-                folder,
-                lambda told: progress(_progress(told)),
-            )
+            _run(run, folder / finetuning.CHECKPOINT)
         except (finetuning.TrainingError, CaptionError) as error:
             raise TrainingError(str(error)) from error
         except ModelFolderError as error:
             raise ModelError(str(error)) from error
         return Mode(settings.mode)
+
+
+def _run(run: Callable[[], None], checkpoint: Path) -> None:
+    """Train; anew where the job's checkpoint is of another run, which nobody but this could throw away."""
+    try:
+        run()
+    except finetuning.OtherRunError:
+        log.warning("%s: of other settings or another base, as before an upgrade: training begins anew", checkpoint)
+        checkpoint.unlink()
+        run()
 
 
 def training_examples(data: FrozenData, images: Images) -> list[TrainingExample]:

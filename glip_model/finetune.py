@@ -26,6 +26,7 @@ from glip_model.finetuning.loader import Loader
 from glip_model.finetuning.settings import (
     RECIPES,
     FinetuneSettings,
+    OtherRunError,
     Progress,
     Recipe,
     TrainingError,
@@ -40,6 +41,7 @@ from glip_model.training.samples import Handling
 __all__ = [
     "FinetuneSettings",
     "Handling",
+    "OtherRunError",
     "Progress",
     "TrainingError",
     "TrainingExample",
@@ -85,8 +87,8 @@ def finetune(
         progress: told after each step. What it raises stops the run, which can be resumed.
 
     Raises:
-        TrainingError: there is nothing to learn from, a label has no prompt, the folder is of another run, or numbers
-            are no longer finite.
+        OtherRunError: the checkpoint in the folder is of a run on other data or with other settings.
+        TrainingError: there is nothing to learn from, a label has no prompt, or numbers are no longer finite.
         CaptionError: prompts or sentences that no caption can be made of.
         ModelFolderError: the base cannot be used.
     """
@@ -194,7 +196,7 @@ def _start(path: Path, student: Student, settings: FinetuneSettings, run: str) -
     if path.exists():
         checkpoint = torch.load(path, map_location=student.device, weights_only=True)
         if checkpoint["run"] != run:
-            raise TrainingError(f"{path}: of another run, on other data or with other settings: give an empty folder")
+            raise OtherRunError(f"{path}: of another run, on other data or with other settings: give an empty folder")
         student.trained.load_state_dict(checkpoint["trained"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         average.state, average.updates = checkpoint["average"], checkpoint["updates"]
@@ -234,6 +236,7 @@ def _run_id(
     base: Path, prompts: Sequence[Sequence[str]], examples: Sequence[TrainingExample], settings: FinetuneSettings
 ) -> str:
     """Digest of all that a resumed run must have in common with the one that began."""
-    facts = asdict(settings) | {"checkpoint_seconds": None, "device": None, "base": weights_sha256(base)}
+    facts = asdict(settings) | dict.fromkeys(("minutes", "checkpoint_seconds", "device"))
     facts |= {"prompts": [list(words) for words in prompts], "examples": fingerprint(examples)}
+    facts["base"] = weights_sha256(base)
     return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

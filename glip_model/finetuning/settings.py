@@ -19,15 +19,19 @@ class TrainingError(RuntimeError):
     """A run that cannot start or go on; the message says why and what to do."""
 
 
+class OtherRunError(TrainingError):
+    """The folder holds the checkpoint of another run."""
+
+
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """One run.
+    """One run. It may go on with other ``minutes``, ``checkpoint_seconds`` and ``device``, as on another machine.
 
     Attributes:
         mode: what learns.
         steps: length of the run.
         minutes: ends the run earlier, the fall of the learning rate included; what comes out then depends on the
-            machine too.
+            machine too. A run that goes on has spent those of before; with none left it ends at once.
         batch_size: views a step.
         seed: of the views' order and augmentation.
         learning_rate: after the warm-up; None for what the mode and the width of the model ask for.

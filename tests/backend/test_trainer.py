@@ -14,7 +14,7 @@ from backend.domain.training_data import FrozenData, LabelledBox, PseudoImage, R
 from backend.errors import ImageError
 from backend.trainer import PSEUDO_WEIGHT, GlipTrainer, training_examples
 from glip_model.adapters import load_adapter
-from glip_model.finetune import FinetuneSettings
+from glip_model.finetune import CHECKPOINT, FinetuneSettings
 from glip_model.loading import load_model_folder
 from tests.fake_learning import digest_of
 from tests.fakes import FakeImages
@@ -99,6 +99,27 @@ def test_a_training_ends_after_the_minutes_of_its_request_or_else_of_the_install
 
     assert steps[None] == (1, 300)
     assert steps[1000.0] == (300, 300)
+
+
+def test_a_job_whose_checkpoint_is_of_other_settings_begins_anew_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base, out = tmp_path / "tiny", tmp_path / "out"
+    tiny_model().save_pretrained(base)
+    tiny_processor().save_pretrained(base)
+    trainer = GlipTrainer(base, FakeImages({REVIEWED.sha256: picture(1)}), "cpu")
+    out.mkdir()
+    torch.save({"run": "of an older version", "step": 40}, out / CHECKPOINT)
+    told: list[TrainingProgress] = []
+    request = TrainingRequest("command", Mode.HEAD, minutes=1e-5)
+
+    trainer.train(FrozenData(LABELS, (REVIEWED,)), request, None, out, told.append)
+
+    assert [progress.step for progress in told] == [1]
+    assert {file.name for file in out.iterdir()} == {"adapter.json", "adapter.safetensors"}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{out / CHECKPOINT}: of other settings or another base, as before an upgrade: training begins anew"
+    ]
 
 
 @pytest.mark.parametrize(("word", "mirrors"), [("cat", True), ("left hand", False), ("leftover", True)])

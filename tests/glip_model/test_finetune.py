@@ -13,7 +13,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from glip_model.adapters import load_adapter, weights_sha256
-from glip_model.finetune import FinetuneSettings, Progress, TrainingError, TrainingExample, default_settings, finetune
+from glip_model.finetune import (
+    FinetuneSettings,
+    OtherRunError,
+    Progress,
+    TrainingError,
+    TrainingExample,
+    default_settings,
+    finetune,
+)
 from glip_model.finetuning.settings import Mode
 from glip_model.inference import GlipDetector
 from glip_model.loading import load_model_folder
@@ -139,8 +147,53 @@ def test_a_checkpoint_of_another_run_is_refused(base: Path, tmp_path: Path, chan
         others[0] = example(0, rejected_xyxy=np.array([[1, 1, 9, 9]], np.float32), rejected_labels=(0,))
     prompts = [["cat"], ["dog"]] if change == "prompts" else PROMPTS
     other = replace(wanted, seed=1) if change == "seed" else wanted
-    with pytest.raises(TrainingError, match=r"checkpoint\.pt: of another run"):
+    with pytest.raises(OtherRunError, match=r"checkpoint\.pt: of another run"):
         finetune(base, prompts, others, other, tmp_path)
+
+
+def stopped_after_half_a_minute(base: Path, folder: Path) -> FinetuneSettings:
+    """Leave a checkpoint of the first of 1000 steps, as if that had taken 30 seconds; returns the run's settings."""
+    wanted = settings("head", 1000, minutes=20.0, checkpoint_seconds=0.0)
+    with pytest.raises(StoppedError):
+        finetune(base, PROMPTS, examples(), wanted, folder, stop)
+    checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
+    torch.save({**checkpoint, "seconds": 30.0}, folder / "checkpoint.pt")
+    return wanted
+
+
+def test_a_run_goes_on_with_other_minutes_of_which_some_are_spent(base: Path, tmp_path: Path) -> None:
+    wanted = stopped_after_half_a_minute(base, tmp_path)
+    said: list[Progress] = []
+    rates: list[float] = []
+
+    def listen(progress: Progress) -> None:
+        said.append(progress)
+        groups = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["optimizer"]["param_groups"]
+        rates.append(groups[0]["lr"] / groups[0]["peak"])  # as of the step before
+
+    finetune(base, PROMPTS, examples(), replace(wanted, minutes=30.3 / 60, device="cpu"), tmp_path, listen)
+    assert said[0].step == 2
+    assert said[0].remaining_seconds < 0.3
+    assert 30.3 <= said[-1].seconds < 33
+    assert all(rate < 0.02 for rate in rates[1:])  # the rate has fallen as far as the time is spent
+
+
+def test_a_run_whose_minutes_are_spent_before_it_goes_on_ends_with_what_it_learned(base: Path, tmp_path: Path) -> None:
+    wanted = stopped_after_half_a_minute(base, tmp_path)
+    learned = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["average"]
+    finetune(base, PROMPTS, examples(), replace(wanted, minutes=0.25), tmp_path, stop)
+    assert all(torch.equal(result(tmp_path)[f"head.{name}"], tensor) for name, tensor in learned.items())
+
+
+def test_a_run_by_the_clock_goes_on_without_one_to_its_last_step(base: Path, tmp_path: Path) -> None:
+    timed = settings("head", 5, minutes=20.0, checkpoint_seconds=0.0)
+    with pytest.raises(StoppedError):
+        finetune(base, PROMPTS, examples(), timed, tmp_path / "parts", stop)
+    for folder in (tmp_path / "parts", tmp_path / "whole"):
+        finetune(base, PROMPTS, examples(), replace(timed, minutes=None), folder)
+    parts, whole = result(tmp_path / "parts"), result(tmp_path / "whole")
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
