@@ -55,6 +55,7 @@ _EMA_DECAY = 0.998
 _LAST_SHARE = 0.01
 _WARM_UP = 0.05
 _WIDE_TEXT = 512
+_LEAST_PAUSE = 10  # between two checkpoints, in units of what it took to write the first
 
 
 @dataclass
@@ -140,7 +141,8 @@ def _train(
     save: Callable[[], None],
     progress: Callable[[Progress], None],
 ) -> None:
-    began, saved = time.monotonic() - state.seconds, state.seconds
+    began = time.monotonic() - state.seconds
+    due = state.seconds + settings.checkpoint_seconds
     share = _share_done(state, settings)
     while share < 1:
         loss = _train_step(state, loader.batch(state.step), settings)
@@ -148,9 +150,12 @@ def _train(
         share = _share_done(state, settings)
         left = state.seconds * (1 - min(share, 1.0)) / share
         progress(Progress(state.step, settings.steps, loader.epoch(state.step), loss, state.seconds, left))
-        if state.seconds - saved > settings.checkpoint_seconds:
+        if state.seconds > due:
+            before = time.monotonic()
             save()
-            saved = state.seconds
+            after = time.monotonic()
+            pause = max(settings.checkpoint_seconds, _LEAST_PAUSE * (after - before))
+            due = after - began + (pause if settings.checkpoint_seconds else 0.0)
     save()
 
 

@@ -31,13 +31,14 @@ class FinetuneSettings:
         mode: what learns.
         steps: length of the run.
         minutes: ends the run earlier, the fall of the learning rate included; what comes out then depends on the
-            machine too. A run that goes on has spent those of before; with none left it ends at once.
+            machine too. Writing checkpoints counts, reading the base does not. A run that goes on has spent those of
+            before; with none left it ends at once.
         batch_size: views a step.
         seed: of the views' order and augmentation.
         learning_rate: after the warm-up; None for what the mode and the width of the model ask for.
         frozen: in mode "full" the parts that stay as they are, as prefixes of parameter names: ``("text_encoder",)``.
         handling: what augmentation may do.
-        checkpoint_seconds: time between checkpoints.
+        checkpoint_seconds: time between checkpoints, longer where it takes long to write one; 0 for one at each step.
         device: torch device to train on; None for a GPU where there is one.
     """
 

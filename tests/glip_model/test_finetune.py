@@ -1,10 +1,12 @@
 """Fine-tuning a tiny model on squares whose names its base was taught the wrong way round."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from glip_model.finetuning.settings import Mode
 from glip_model.inference import GlipDetector
 from glip_model.loading import load_model_folder
 from glip_model.sentence import parse_sentence
+from glip_model.training.machine import save_checkpoint
 from tests.glip_model.finetuning_cases import CPU, PROMPTS, ap50, example, examples, save_tiny_base, settings, squares
 
 MODES: tuple[Mode, ...] = ("prompt", "head", "full")
@@ -149,6 +152,24 @@ def test_a_checkpoint_of_another_run_is_refused(base: Path, tmp_path: Path, chan
     other = replace(wanted, seed=1) if change == "seed" else wanted
     with pytest.raises(OtherRunError, match=r"checkpoint\.pt: of another run"):
         finetune(base, prompts, others, other, tmp_path)
+
+
+def test_writing_checkpoints_that_take_long_takes_a_small_part_of_a_run(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took = []
+
+    def write_slowly(path: Path, state: dict[str, Any]) -> None:
+        began = time.monotonic()
+        time.sleep(0.05)
+        save_checkpoint(path, state)
+        took.append(time.monotonic() - began)
+
+    monkeypatch.setattr("glip_model.finetune.save_checkpoint", write_slowly)
+    said: list[Progress] = []
+    finetune(base, PROMPTS, examples(), settings("head", 20, checkpoint_seconds=0.01), tmp_path, said.append)
+    *between, _, _ = took  # before the last but one; the last is written after the last step
+    assert said[-1].seconds > 10 * sum(between)
 
 
 def stopped_after_half_a_minute(base: Path, folder: Path) -> FinetuneSettings:
