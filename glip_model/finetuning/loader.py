@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from glip_model.finetuning.batches import Asking, Plan
 from glip_model.finetuning.examples import Pictures, TrainingExample
 from glip_model.finetuning.settings import FinetuneSettings
-from glip_model.finetuning.student import Asked, Student
+from glip_model.finetuning.student import Asked, KeepingStudent, Student
 
 _SIDES = (0.6, 0.75, 0.9)  # of views, relative to the shorter side that inference shows
 # Views grow: most of what there is to learn shows in small ones, which cost a third; what a box needs to be exact and a
@@ -14,7 +14,6 @@ _SIDES = (0.6, 0.75, 0.9)  # of views, relative to the shorter side that inferen
 _EARLY_SIDES = (0.4, 0.475, 0.6)
 _EARLY_SHARE = 0.6  # of a run's steps
 _LEAST_SIDE = 160  # P7 has more than one cell; oneDNN computes wrong bf16 gradients for a strided convolution of one
-_KEPT_BYTES = 1 << 30
 _MOST_VIEWS = 4  # of a picture, for each side
 
 
@@ -35,10 +34,10 @@ class Loader:
             for shares in (_EARLY_SIDES, _SIDES)
         )
         early_steps, views = round(_EARLY_SHARE * settings.steps), None
-        if student.keeps_views:  # what is kept of a view costs nothing when it comes again
+        if isinstance(student, KeepingStudent):  # what is kept of a view costs nothing when it comes again
             early_steps = 0
-            room = _KEPT_BYTES // (len(examples) * sum(map(student.view_bytes, sides)))
-            views = max(1, min(_MOST_VIEWS, room))
+            room = student.room // (len(examples) * sum(map(student.view_bytes, sides)))
+            views = max(1, min(_MOST_VIEWS, room))  # without room for one of each, some are made anew
         empty = tuple(len(example.boxes_xyxy) == 0 for example in examples)
         self._plan = Plan(empty, settings.batch_size, sides, views, settings.seed, early, early_steps)
         self._pictures = Pictures(examples, pixels, settings.handling, settings.seed)

@@ -4,11 +4,12 @@ Shape letters: B views, S side of a square view, A anchors, C channels, T tokens
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,10 @@ from glip_model.modeling_glip import FusedStates, GlipForDetection, ImageStates,
 from glip_model.processing_glip import GlipProcessor
 from glip_model.training.machine import has_bf16_units, pixel_values
 from glip_model.training.samples import Sample
+
+KEPT_BYTES = 1 << 30
+
+States = TypeVar("States", bound=ImageStates | FusedStates)
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,7 @@ class Student(ABC):
     Args:
         model: the base, on its device.
         processor: of the same folder.
-
-    Attributes:
-        keeps_views: whether what frozen parts make of a view is kept, so that the same views should come again.
     """
-
-    keeps_views = True
 
     def __init__(self, model: GlipForDetection, processor: GlipProcessor) -> None:
         self.model, self.processor = model, processor
@@ -87,11 +87,6 @@ class Student(ABC):
     def keeps(self, key: View, caption: Caption) -> bool:
         """Whether this view need not be drawn again."""
         return False
-
-    def view_bytes(self, side: int) -> int:
-        """Memory that one kept view takes."""
-        cells = sum((side // stride) ** 2 for stride in (8, 16, 32, 64, 128))
-        return cells * int(self.model.config.hidden_size) * (2 if has_bf16_units() else 4)
 
     def precision(self) -> AbstractContextManager[object]:
         """Mixed precision in bf16 where the hardware has it; losses are in float32 always."""
@@ -137,8 +132,6 @@ class FullStudent(Student):
         ValueError: a prefix fits no parameter, or they fit all.
     """
 
-    keeps_views = False
-
     def __init__(self, model: GlipForDetection, processor: GlipProcessor, frozen: Sequence[str]) -> None:
         super().__init__(model, processor)
         names = [name for name, _ in model.named_parameters()]
@@ -177,29 +170,93 @@ class FullStudent(Student):
         aside.rmdir()
 
 
-class PromptStudent(Student):
-    """Offsets of the prompts learn. Images behind the pyramid are kept, captions behind the text encoder as well.
+class KeepingStudent(Student, Generic[States]):
+    """What frozen parts make of a view is kept while there is room, and made anew each time where there is none.
+
+    What came first stays: views come again in rounds, so that the one seen last is wanted last.
 
     Args:
         model, processor: as of `Student`.
+        room: bytes that may be kept.
+    """
+
+    def __init__(self, model: GlipForDetection, processor: GlipProcessor, room: int = KEPT_BYTES) -> None:
+        super().__init__(model, processor)
+        self.room = room
+        self._kept: dict[Hashable, tuple[States, Sample]] = {}
+        self._kept_bytes = 0
+
+    @abstractmethod
+    def name(self, key: View, caption: Caption) -> Hashable:
+        """Tell apart what frozen parts make of views and captions."""
+
+    @abstractmethod
+    def look(self, batch: Sequence[Asked], samples: Sequence[Sample]) -> list[States]:
+        """What frozen parts make of each view, in memory of its own."""
+
+    def keeps(self, key: View, caption: Caption) -> bool:
+        return self.name(key, caption) in self._kept
+
+    def view_bytes(self, side: int) -> int:
+        """Memory that the cells of one kept view take."""
+        cells = sum((side // stride) ** 2 for stride in (8, 16, 32, 64, 128))
+        return cells * int(self.model.config.hidden_size) * (2 if has_bf16_units() else 4)
+
+    def seen(self, batch: Sequence[Asked]) -> tuple[list[States], list[Sample]]:
+        """What frozen parts make of a batch, and its views without their pixels."""
+        names = [self.name(asked.key, asked.caption) for asked in batch]
+        found = {name: self._kept[name] for name in names if name in self._kept}
+        missing = {name: asked for name, asked in zip(names, batch, strict=True) if name not in found}
+        if missing:
+            samples = [asked.sample() for asked in missing.values()]
+            with torch.no_grad(), self.precision():
+                made = self.look(list(missing.values()), samples)
+            for name, states, sample in zip(missing, made, samples, strict=True):
+                found[name] = states, replace(sample, rgb=sample.rgb[:0].copy())  # a view would hold all pixels
+                self._keep(name, *found[name])
+        return [found[name][0] for name in names], [found[name][1] for name in names]
+
+    def _keep(self, name: Hashable, states: States, sample: Sample) -> None:
+        size = sum(part.nbytes for part in vars(states).values() if isinstance(part, Tensor))
+        size += sample.boxes_xyxy.nbytes + sample.unreviewed_xyxy.nbytes
+        if self._kept_bytes + size <= self.room:
+            self._kept[name] = states, sample
+            self._kept_bytes += size
+
+
+class PromptStudent(KeepingStudent[ImageStates]):
+    """Offsets of the prompts learn. Images behind the pyramid are kept.
+
+    Args:
+        model, processor, room: as of `KeepingStudent`.
         captions: all that will be asked.
     """
 
-    def __init__(self, model: GlipForDetection, processor: GlipProcessor, captions: Sequence[Caption]) -> None:
-        super().__init__(model, processor)
+    def __init__(
+        self,
+        model: GlipForDetection,
+        processor: GlipProcessor,
+        captions: Sequence[Caption],
+        room: int = KEPT_BYTES,
+    ) -> None:
+        super().__init__(model, processor, room)
         width = model.config.get_text_config().hidden_size
         self._offsets = PromptOffsets.of_captions(captions, width).to(self.device)
-        self._seen: dict[View, tuple[ImageStates, Sample]] = {}
 
     @property
     def trained(self) -> nn.Module:
         return self._offsets
 
-    def keeps(self, key: View, caption: Caption) -> bool:
-        return key in self._seen
+    def name(self, key: View, caption: Caption) -> Hashable:
+        return key
+
+    def look(self, batch: Sequence[Asked], samples: Sequence[Sample]) -> list[ImageStates]:
+        states = self.model.encode_image(self.pixels(samples))
+        return [ImageStates(cells.clone(), states.level_sizes) for cells in states.cells.split(1)]
 
     def losses(self, batch: Sequence[Asked]) -> dict[str, Tensor]:
-        images, samples = self._images(batch)
+        kept, samples = self.seen(batch)
+        images = ImageStates(torch.cat([states.cells for states in kept]), kept[0].level_sizes)
         captions = [asked.caption for asked in batch]
         with self.precision():
             with torch.no_grad():
@@ -207,57 +264,30 @@ class PromptStudent(Student):
             fused = self.model.fuse(images, self._offsets(text, captions[: len(text.hidden)]))
             return self.model.align(fused, self.targets(batch, samples)).losses or {}
 
-    def _images(self, batch: Sequence[Asked]) -> tuple[ImageStates, list[Sample]]:
-        missing = {asked.key: asked.sample() for asked in batch if asked.key not in self._seen}
-        if missing:
-            with torch.no_grad(), self.precision():
-                states = self.model.encode_image(self.pixels(list(missing.values())))
-            for row, (key, sample) in enumerate(missing.items()):
-                self._seen[key] = ImageStates(states.cells[row : row + 1].clone(), states.level_sizes), _light(sample)
-        kept = [self._seen[asked.key] for asked in batch]
-        cells = torch.cat([states.cells for states, _ in kept])
-        return ImageStates(cells, kept[0][0].level_sizes), [sample for _, sample in kept]
-
     def save(self, folder: Path, base: Path) -> None:
         Adapter(base.name, weights_sha256(base), offsets=self._offsets).save(folder)
 
 
-class HeadStudent(Student):
+class HeadStudent(KeepingStudent[FusedStates]):
     """The head learns (linear probing). All that it reads is kept."""
 
-    def __init__(self, model: GlipForDetection, processor: GlipProcessor) -> None:
-        super().__init__(model, processor)
+    def __init__(self, model: GlipForDetection, processor: GlipProcessor, room: int = KEPT_BYTES) -> None:
+        super().__init__(model, processor, room)
         model.head.requires_grad_(True)
-        self._seen: dict[tuple[View, Caption], tuple[FusedStates, Sample]] = {}
 
     @property
     def trained(self) -> nn.Module:
         return self.model.head
 
-    def keeps(self, key: View, caption: Caption) -> bool:
-        return (key, caption) in self._seen
+    def name(self, key: View, caption: Caption) -> Hashable:
+        return key, caption
 
-    def losses(self, batch: Sequence[Asked]) -> dict[str, Tensor]:
-        missing = {(asked.key, asked.caption): asked for asked in batch if (asked.key, asked.caption) not in self._seen}
-        if missing:
-            self._look_at(list(missing.values()))
-        kept = [self._seen[asked.key, asked.caption] for asked in batch]
-        longest = max(states.text.shape[1] for states, _ in kept)
-        text = torch.cat([F.pad(states.text, (0, 0, 0, longest - states.text.shape[1])) for states, _ in kept])
-        masks = [F.pad(states.attention_mask, (0, longest - states.attention_mask.shape[1])) for states, _ in kept]
-        cells = torch.cat([states.cells for states, _ in kept])
-        fused = FusedStates(cells, text, torch.cat(masks), kept[0][0].level_sizes)
-        with self.precision():
-            return self.model.align(fused, self.targets(batch, [sample for _, sample in kept])).losses or {}
-
-    @torch.no_grad()
-    def _look_at(self, batch: Sequence[Asked]) -> None:
-        samples = [asked.sample() for asked in batch]
-        with self.precision():
-            text = self.encoded([asked.caption for asked in batch])
-            fused = self.model.fuse(self.model.encode_image(self.pixels(samples)), text)
+    def look(self, batch: Sequence[Asked], samples: Sequence[Sample]) -> list[FusedStates]:
+        text = self.encoded([asked.caption for asked in batch])
+        fused = self.model.fuse(self.model.encode_image(self.pixels(samples)), text)
         kind = torch.bfloat16 if has_bf16_units() else fused.cells.dtype
-        for row, (asked, sample) in enumerate(zip(batch, samples, strict=True)):
+        made = []
+        for row, asked in enumerate(batch):
             length = len(asked.caption.input_ids)
             states = FusedStates(
                 fused.cells[row : row + 1].to(kind, copy=True),
@@ -265,14 +295,18 @@ class HeadStudent(Student):
                 fused.attention_mask[row : row + 1, :length].clone(),
                 fused.level_sizes,
             )
-            self._seen[asked.key, asked.caption] = states, _light(sample)
+            made.append(states)
+        return made
+
+    def losses(self, batch: Sequence[Asked]) -> dict[str, Tensor]:
+        kept, samples = self.seen(batch)
+        longest = max(states.text.shape[1] for states in kept)
+        text = torch.cat([F.pad(states.text, (0, 0, 0, longest - states.text.shape[1])) for states in kept])
+        masks = [F.pad(states.attention_mask, (0, longest - states.attention_mask.shape[1])) for states in kept]
+        cells = torch.cat([states.cells for states in kept])
+        fused = FusedStates(cells, text, torch.cat(masks), kept[0].level_sizes)
+        with self.precision():
+            return self.model.align(fused, self.targets(batch, samples)).losses or {}
 
     def save(self, folder: Path, base: Path) -> None:
         Adapter(base.name, weights_sha256(base), head=self.model.head).save(folder)
-
-
-def _light(sample: Sample) -> Sample:
-    """The sample without its pixels."""
-    return Sample(
-        sample.rgb[:0], sample.boxes_xyxy, sample.names, sample.asked, sample.rejected, sample.unreviewed_xyxy
-    )
