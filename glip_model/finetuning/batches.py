@@ -26,8 +26,9 @@ class Plan:
     Attributes:
         empty: whether each example has no box.
         batch_size: B.
-        sides: of the square views; steps take turns.
+        sides: of the square views; steps take turns, so that each of the captions is asked with each side.
         early_sides, early_steps: of the first so many steps.
+        captions: that steps take turns to ask.
         views: views of each picture, after which they come again; None makes every view a new one.
         seed: of the run.
     """
@@ -39,6 +40,7 @@ class Plan:
     seed: int
     early_sides: tuple[int, ...] = ()
     early_steps: int = 0
+    captions: int = 1
 
     @property
     def round_size(self) -> int:
@@ -49,7 +51,8 @@ class Plan:
     def step(self, step: int) -> list[View]:
         """The views of a step."""
         sides = self.early_sides if step < self.early_steps else self.sides
-        side = sides[step % len(sides)]
+        turn, caption = divmod(step, self.captions)
+        side = sides[(turn + caption) % len(sides)]
         first = step * self.batch_size
         views = []
         for place in range(first, first + self.batch_size):

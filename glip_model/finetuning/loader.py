@@ -39,7 +39,8 @@ class Loader:
             room = student.room // (len(examples) * sum(map(student.view_bytes, sides)))
             views = max(1, min(_MOST_VIEWS, room))  # without room for one of each, some are made anew
         empty = tuple(len(example.boxes_xyxy) == 0 for example in examples)
-        self._plan = Plan(empty, settings.batch_size, sides, views, settings.seed, early, early_steps)
+        captions = max(1, len(asking.captions))
+        self._plan = Plan(empty, settings.batch_size, sides, views, settings.seed, early, early_steps, captions)
         self._pictures = Pictures(examples, pixels, settings.handling, settings.seed)
         self._student, self._asking, self._examples, self._pool = student, asking, examples, pool
         self._next: tuple[int, list[Asked]] | None = None

@@ -1,6 +1,8 @@
 """What fine-tuning shows the model: which pictures, which views of them, which targets."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +13,16 @@ from numpy.typing import NDArray
 from glip_model.caption import Caption, plan_captions
 from glip_model.finetuning.batches import Asking, Plan, padded_target, target_of
 from glip_model.finetuning.examples import Pictures, TrainingExample, View, fingerprint
+from glip_model.finetuning.loader import Loader
+from glip_model.finetuning.settings import FinetuneSettings
+from glip_model.finetuning.student import FullStudent
 from glip_model.image import PixelSettings
+from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
 from glip_model.sentence import parse_sentence
 from glip_model.training.augment import cut, mirrored, quarter_turned
 from glip_model.training.samples import Handling, Sample
 from tests.glip_model.text import small_tokenizer
+from tests.glip_model.tiny import tiny_model
 
 TOKENIZER = small_tokenizer("cat red dog bird two dogs behind")
 Change = Callable[[Sample], Sample]
@@ -128,6 +135,27 @@ def test_kept_views_come_again_and_others_never() -> None:
 def test_names_that_need_several_captions_are_asked_in_turn() -> None:
     asking = Asking(TOKENIZER, [["cat"], ["red dog"], ["bird"]], [marked()], max_tokens=5)
     assert [asking.caption(View(0, 0, 160), step).text for step in range(3)] == ["cat", "red dog", "bird"]
+
+
+def test_steps_with_one_caption_take_the_sides_in_turn() -> None:
+    sides = (64, 96, 128)
+    alone = replace(plan((False,) * 4), sides=sides, early_sides=sides[::-1], early_steps=4)
+    assert [alone.step(step)[0].side for step in range(9)] == [128, 96, 64, 128, 96, 128, 64, 96, 128]
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+def test_each_caption_is_asked_with_each_side_equally_often(count: int) -> None:
+    names = ["cat", "red", "dog", "bird", "two", "dogs"][:count]
+    asking = Asking(TOKENIZER, [[name] for name in names], [marked()], max_tokens=3)
+    assert len(asking.captions) == count
+    processor = GlipProcessor(GlipImageProcessor(size={"shortest_edge": 800, "longest_edge": 1333}), TOKENIZER)
+    settings = FinetuneSettings("full", steps=1000, batch_size=1)
+    with ThreadPoolExecutor(1) as pool:
+        loader = Loader(FullStudent(tiny_model(), processor, ()), asking, [marked()], settings, pool)
+        batches = [loader.batch(step) for step in range(6 * count)]
+    times = Counter((asked.caption, asked.key.side) for (asked,) in batches)
+    assert len(times) == 3 * count
+    assert set(times.values()) == {2}
 
 
 def test_a_picture_with_a_sentence_is_asked_with_it() -> None:
