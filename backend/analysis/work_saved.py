@@ -2,6 +2,7 @@
 
 A real project tells one time per annotation. The times per act follow by least squares without negative times from the
 numbers of acts (drawn towards standard times where an act is rare); with them, drawing the same boxes is priced.
+A time that is too long for its acts is no work, but a tab left open.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from backend.domain.verdicts import Verdict, VerdictKind
 
 PACES = {"7 s per box": 7.0, "25.5 s per box": 25.5}
 _PRIOR_ANNOTATIONS = 5.0  # how many annotations with one such act the standard time counts for
-_LONGEST = 0.95  # share of times that are believed; longer ones are cut there: a tab left open
+_IDLE = 10.0  # times as long for their acts as three of four annotations, or as usual: nobody worked all the time
 _LEAST_ANNOTATIONS = 10
 
 
@@ -65,7 +66,7 @@ class WorkSaved:
 
     Attributes:
         annotations: that tell their time and were made on proposals; ``untimed`` do not, as after a bulk accept.
-        seconds: that people took for them, over-long ones cut.
+        seconds: that people took for them; where a tab was left open, as much as others take for such acts.
         times: fitted seconds per act, and per image.
         savings: against drawing every box at the usual paces, and at the people's own (``own pace``); empty with fewer
             than ten annotations.
@@ -104,9 +105,8 @@ def work_saved(verdicts: Iterable[Verdict], standard: Costs, seed: int = 0) -> W
     measured = np.array([annotation in assisted for annotation in timed], bool)
     acts = np.array([counts[annotation] for annotation in timed]).reshape(-1, len(kinds) + 1)  # (A, acts + image)
     seconds = np.array([lead_times[annotation] for annotation in timed])
-    if len(seconds):
-        seconds = np.minimum(seconds, np.quantile(seconds, _LONGEST))
     prior = np.array([*(standard.of(kind) for kind in kinds), standard.image])
+    seconds = worked_seconds(seconds, acts @ prior)
     times = fit_times(acts, seconds, prior)
     savings = _savings(acts, seconds, measured, prior, seed) if measured.sum() >= _LEAST_ANNOTATIONS else {}
     return WorkSaved(
@@ -116,6 +116,27 @@ def work_saved(verdicts: Iterable[Verdict], standard: Costs, seed: int = 0) -> W
         times=dict(zip([*(kind.value for kind in kinds), "image"], map(float, times), strict=True)),
         savings=savings,
     )
+
+
+def worked_seconds(told: Floats, standard: Floats) -> Floats:
+    """Seconds of work on annotations ``(A,)``: those told, but at the others' pace where none are or nobody worked.
+
+    Times are held against what their acts cost. Cut at a quantile of the times themselves, crowded images would lose
+    work that is honest, and at a quantile of the ratios the slow ones would, while a long break still counted as slow
+    work. So only what no pace explains is put aside, and altogether: where nobody idles, nothing is.
+
+    Args:
+        told: NaN where no time is.
+        standard: standard seconds of the same acts, above 0.
+    """
+    ratios = told / standard
+    known = ratios[~np.isnan(ratios)]
+    if not len(known):
+        return standard
+    # Whoever accepts faster than usual is not to make drawing suspicious: it may be slower than usual all the same.
+    pace = max(1.0, float(np.quantile(known, 0.75, method="lower")))
+    worked = ratios <= _IDLE * pace
+    return np.where(worked, told, standard * (told[worked].sum() / standard[worked].sum()))
 
 
 def fit_times(acts: Floats, seconds: Floats, prior: Floats) -> Floats:
