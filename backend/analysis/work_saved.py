@@ -104,9 +104,8 @@ def work_saved(verdicts: Iterable[Verdict], standard: Costs, seed: int = 0) -> W
     timed = [annotation for annotation in counts if annotation in lead_times]
     measured = np.array([annotation in assisted for annotation in timed], bool)
     acts = np.array([counts[annotation] for annotation in timed]).reshape(-1, len(kinds) + 1)  # (A, acts + image)
-    seconds = np.array([lead_times[annotation] for annotation in timed])
     prior = np.array([*(standard.of(kind) for kind in kinds), standard.image])
-    seconds = worked_seconds(seconds, acts @ prior)
+    seconds = worked_seconds([lead_times[annotation] for annotation in timed], acts @ prior)
     times = fit_times(acts, seconds, prior)
     savings = _savings(acts, seconds, measured, prior, seed) if measured.sum() >= _LEAST_ANNOTATIONS else {}
     return WorkSaved(
@@ -118,7 +117,7 @@ def work_saved(verdicts: Iterable[Verdict], standard: Costs, seed: int = 0) -> W
     )
 
 
-def worked_seconds(told: Floats, standard: Floats) -> Floats:
+def worked_seconds(told: Sequence[float | None], standard: Sequence[float] | Floats) -> Floats:
     """Seconds of work on annotations ``(A,)``: those told, but at the others' pace where none are or nobody worked.
 
     Times are held against what their acts cost. Cut at a quantile of the times themselves, crowded images would lose
@@ -126,17 +125,18 @@ def worked_seconds(told: Floats, standard: Floats) -> Floats:
     work. So only what no pace explains is put aside, and altogether: where nobody idles, nothing is.
 
     Args:
-        told: NaN where no time is.
+        told: None where no time is.
         standard: standard seconds of the same acts, above 0.
     """
-    ratios = told / standard
+    seconds, usual = np.array(told, np.float64), np.array(standard, np.float64)
+    ratios = seconds / usual
     known = ratios[~np.isnan(ratios)]
     if not len(known):
-        return standard
+        return usual
     # Whoever accepts faster than usual is not to make drawing suspicious: it may be slower than usual all the same.
     pace = max(1.0, float(np.quantile(known, 0.75, method="lower")))
     worked = ratios <= _IDLE * pace
-    return np.where(worked, told, standard * (told[worked].sum() / standard[worked].sum()))
+    return np.where(worked, seconds, usual * (seconds[worked].sum() / usual[worked].sum()))
 
 
 def fit_times(acts: Floats, seconds: Floats, prior: Floats) -> Floats:

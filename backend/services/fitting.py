@@ -20,7 +20,7 @@ from backend.domain.review import LABEL_STUDIO, Costs, Judgement, judgement_of
 from backend.domain.training_data import ReviewedImage
 from backend.domain.verdicts import EdgeOffsets, Judged, VerdictKind
 from backend.ports import UnitOfWork
-from backend.services.ordering import chance, rounds_of, urgency
+from backend.services.ordering import chance, rounds_of, urgency, works_of
 
 log = logging.getLogger("glip_label.fitting")
 
@@ -74,7 +74,7 @@ class Fitting:
             examples = nsmallest(_EXAMPLES, predictions, key=lambda each: chance(project.uid, each.task_id))
         images = [each.proposals for each in examples]
         fit = fit_judgements(project.uid, version, [*rehearsed, *judgements_of(judged)], images, self.clock())
-        pays = choosing_pays(rounds_of(project.uid, judged))
+        pays = choosing_pays(rounds_of(project.uid, works_of(judged)))
         count += len(rehearsed)
         fit = replace(fit, judgements=count, edges=fit_edges(moves), ordering=fit.ordering if pays else ())
         with self.unit_of_work() as unit:

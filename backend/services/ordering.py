@@ -2,10 +2,12 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 from backend.analysis.acquisition import Acquisition, Candidate, RoundGains, worth
 from backend.analysis.expected_seconds import Expectation
+from backend.analysis.work_saved import worked_seconds
 from backend.domain.calibration import Calibration
 from backend.domain.fits import Fit
 from backend.domain.records import Proposal
@@ -50,10 +52,23 @@ def order_of(fit: Fit | None, task_id: int, proposals: Sequence[Proposal]) -> fl
     return 1 - rank / len(fit.ordering)
 
 
-def rounds_of(project: str, judged: Iterable[Judged]) -> list[RoundGains]:
-    """Tell what ordered tasks and those placed by chance brought, 25 tasks at a time in the order of their annotations.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a person did on one task that a fit placed.
 
-    A task brings what people changed on it. Only those count that were placed by a fit.
+    Attributes:
+        kinds: of the verdicts on it.
+    """
+
+    task_id: int
+    kinds: tuple[VerdictKind, ...]
+    seconds: float
+
+
+def works_of(judged: Iterable[Judged]) -> list[Work]:
+    """Tell what people did on each annotated task, in the order of their annotations.
+
+    Seconds are the person's, but at the usual pace where they are not known or a tab was left open.
 
     Args:
         judged: verdicts of one model version, by annotation.
@@ -62,19 +77,34 @@ def rounds_of(project: str, judged: Iterable[Judged]) -> list[RoundGains]:
     for each in judged:
         verdicts.setdefault(each.verdict.annotation_id, []).append(each)
     placed = [own for own in verdicts.values() if any(each.fit is not None for each in own)]
+    told = [own[0].verdict.lead_time or None for own in placed]
+    seconds = worked_seconds(told, list(map(_standard_seconds, placed)))
+    return [
+        Work(own[0].task_id, tuple(each.verdict.kind for each in own), float(spent))
+        for own, spent in zip(placed, seconds, strict=True)
+    ]
+
+
+def _standard_seconds(judged: Sequence[Judged]) -> float:
+    shown = sum(each.region is not None for each in judged)
+    acts = (LABEL_STUDIO.of(each.verdict.kind, each.verdict.iou or 0.0) for each in judged)
+    return LABEL_STUDIO.of_image(shown) + sum(acts)
+
+
+def rounds_of(project: str, works: Iterable[Work]) -> list[RoundGains]:
+    """Tell what ordered tasks and those placed by chance brought, 25 tasks at a time.
+
+    A task brings what people changed on it. An image without any box has no verdict, and so it is not counted.
+
+    Args:
+        works: in the order in which they were done.
+    """
+    done = [each for each in works if each.kinds]
     rounds = []
-    for start in range(0, len(placed), _ROUND):
+    for start in range(0, len(done), _ROUND):
         gains: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
-        for own in placed[start : start + _ROUND]:
-            gains[is_random(project, own[0].task_id)].append(_gain(own))
+        for each in done[start : start + _ROUND]:
+            changes = sum(kind is not VerdictKind.ACCEPTED for kind in each.kinds)
+            gains[is_random(project, each.task_id)].append((float(changes), each.seconds))
         rounds.append(RoundGains(tuple(gains[False]), tuple(gains[True])))
     return rounds
-
-
-def _gain(judged: Sequence[Judged]) -> tuple[float, float]:
-    """Changes on one annotation, and seconds: the person's, or standard ones where they are not known."""
-    verdicts = [each.verdict for each in judged]
-    shown = sum(each.region is not None for each in judged)
-    standard = LABEL_STUDIO.of_image(shown) + sum(LABEL_STUDIO.of(each.kind, each.iou or 0.0) for each in verdicts)
-    changes = sum(each.kind is not VerdictKind.ACCEPTED for each in verdicts)
-    return float(changes), verdicts[0].lead_time or standard

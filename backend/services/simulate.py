@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 
-from backend.analysis.acquisition import RoundGains, choosing_pays
+from backend.analysis.acquisition import choosing_pays
 from backend.analysis.simulated_annotator import Annotator, Human
 from backend.analysis.simulated_project import Display, Round, Strategy
 from backend.domain.learning import (
@@ -32,7 +32,7 @@ from backend.errors import ImageError
 from backend.ports import Detector, Images, Models
 from backend.ports.learning import Trainer
 from backend.services.next_batch import choose
-from backend.services.ordering import is_random
+from backend.services.ordering import Work, rounds_of
 from backend.services.prelabel import PrelabelSettings, Skipped, prelabel
 from backend.services.simulated_view import Seen, TrueImage, View
 
@@ -207,7 +207,7 @@ class _Run:
         self._production = self._furthest = simulation.base
         self._refused: _Model | None = None
         self._reviewed: list[tuple[TrueImage, ReviewedImage]] = []
-        self._gains: list[RoundGains] = []
+        self._works: list[Work] = []
         names = tuple(label.name for label in simulation.project.labels)
         self._views = [
             View(display, Annotator(names, display.costs, display.person(self._settings.human), seed), self._uid)
@@ -219,7 +219,7 @@ class _Run:
         self._number += 1
         model, tasks = self._production, self._next_batch()
         batch = [self._simulation.project.pool[task] for task in tasks]
-        leading, pays = self._views[0], choosing_pays(self._gains)
+        leading, pays = self._views[0], choosing_pays(rounds_of(self._uid, self._works))
         ordered = leading.reading.fit is not None
         seen: dict[View, list[Seen]] = {view: [] for view in self._views}
         for image, found in zip(batch, model.proposals(batch), strict=True):
@@ -227,7 +227,7 @@ class _Run:
                 seen[view].append(view.review(image, found, model.name, pays=pays))
         self._reviewed += [(image, each.left(image)) for image, each in zip(batch, seen[leading], strict=True)]
         if ordered:
-            self._gains.append(_gains(self._uid, tasks, seen[leading]))
+            self._works += [_work(task, each) for task, each in zip(tasks, seen[leading], strict=True)]
         learned = self._learn()
         return Round(
             strategy=self._strategy,
@@ -309,7 +309,7 @@ class _Run:
         ruling = self._simulation.tools.judge(Contest(reviewed, production, candidates, self._attempts + 1))
         self._attempts += ruling.compared
         if ruling.promote:
-            self._production, self._attempts, self._gains, self._refused = candidate, 0, [], None
+            self._production, self._attempts, self._works, self._refused = candidate, 0, [], None
             pairs = list(zip(reviewed, candidates.proposals, strict=True))
             for view in self._views:
                 view.begin(candidate.name, pairs)
@@ -325,10 +325,7 @@ class _Learned:
     looked_again: Ruling | None = None
 
 
-def _gains(project: str, tasks: Sequence[int], seen: Sequence[Seen]) -> RoundGains:
-    """What people changed on images that were chosen and on those that chance placed, and how long it took."""
-    gains: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
-    for task, each in zip(tasks, seen, strict=True):
-        changes = sum(judgement.kind is not VerdictKind.ACCEPTED for judgement in each.review.judgements)
-        gains[is_random(project, task)].append((float(changes + len(each.review.drawn)), each.review.seconds))
-    return RoundGains(tuple(gains[False]), tuple(gains[True]))
+def _work(task: int, seen: Seen) -> Work:
+    kinds = [judgement.kind for judgement in seen.review.judgements]
+    kinds += [VerdictKind.ADDED] * len(seen.review.drawn)
+    return Work(task, tuple(kinds), seen.review.seconds)

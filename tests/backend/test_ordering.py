@@ -1,5 +1,6 @@
 """Which tasks people see first."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import fmean
 
@@ -11,7 +12,7 @@ from backend.domain.fits import Fit
 from backend.domain.records import Prediction, Proposal, Region
 from backend.domain.review import LABEL_STUDIO, ShowThresholds
 from backend.domain.verdicts import Judged, VerdictKind
-from backend.services.ordering import RANDOM_SHARE, is_random, order_of, rounds_of, urgency
+from backend.services.ordering import RANDOM_SHARE, is_random, order_of, rounds_of, urgency, works_of
 from integrations.label_studio.import_json import default_target
 from integrations.label_studio.payloads import prediction_to_json
 from tests.backend.test_acceptance import verdict
@@ -92,16 +93,27 @@ def changed(chosen: int, random: int, fit: str | None = "fit") -> list[Judged]:
 
 
 def test_ordering_pays_as_long_as_ordered_tasks_bring_more_changes_per_second() -> None:
-    assert choosing_pays(rounds_of(UID, changed(chosen=8, random=3)))
-    assert not choosing_pays(rounds_of(UID, changed(chosen=3, random=3)))
+    assert choosing_pays(rounds_of(UID, works_of(changed(chosen=8, random=3))))
+    assert not choosing_pays(rounds_of(UID, works_of(changed(chosen=3, random=3))))
+
+
+def test_a_tab_left_open_decides_nothing() -> None:
+    paying = changed(chosen=8, random=3)
+    last = max(task for task in range(100) if not is_random(UID, task))
+    before = max(task for task in range(75) if not is_random(UID, task))
+    idle = [
+        replace(each, verdict=replace(each.verdict, lead_time=8 * 3600.0)) if each.task_id in (last, before) else each
+        for each in paying
+    ]
+    assert choosing_pays(rounds_of(UID, works_of(idle)))
 
 
 def test_what_no_fit_placed_says_nothing_about_ordering() -> None:
-    assert rounds_of(UID, changed(chosen=3, random=3, fit=None)) == []
+    assert works_of(changed(chosen=3, random=3, fit=None)) == []
 
 
 def test_an_unknown_time_counts_as_the_usual_one() -> None:
     task = next(task for task in TASKS if not is_random(UID, task))
-    (gains,) = rounds_of(UID, judged(task, 4, None))
+    (gains,) = rounds_of(UID, works_of(judged(task, 4, None)))
     assert gains.random == ()
     assert gains.chosen == ((4.0, LABEL_STUDIO.of_image(10) + 4 * LABEL_STUDIO.reject + 6 * LABEL_STUDIO.accept),)

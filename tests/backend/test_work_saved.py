@@ -93,15 +93,18 @@ def test_a_tab_left_open_counts_as_much_as_others_take(idle: float) -> None:
 def test_where_nobody_idles_no_time_is_put_aside_however_unsteady_people_are() -> None:
     standard = np.full(2000, 10.0)
     told = standard * np.random.default_rng(0).lognormal(0.0, 0.6, 2000)
-    assert worked_seconds(told, standard).tolist() == told.tolist()
+    assert worked_seconds(told.tolist(), standard).tolist() == told.tolist()
 
 
 def test_where_nobody_idles_no_time_is_put_aside_be_drawing_as_slow_as_it_may() -> None:
     standard = np.array([2.0] * 95 + [70.0] * 5)
     told = np.array([0.5] * 95 + [255.0] * 5)  # a glance at most images; a few with ten boxes to draw at 25.5 s each
-    assert worked_seconds(told, standard).tolist() == told.tolist()
-    assert worked_seconds(np.array([np.nan, np.nan]), standard[:2]).tolist() == [2.0, 2.0]
-    assert worked_seconds(np.array([np.nan, 6.0, 3600.0]), standard[:3]).tolist() == [6.0, 6.0, 6.0]
+    assert worked_seconds(told.tolist(), standard).tolist() == told.tolist()
+
+
+def test_a_time_that_nobody_tells_is_the_usual_one_at_the_others_pace() -> None:
+    assert worked_seconds([None, None], [2.0, 4.0]).tolist() == [2.0, 4.0]
+    assert worked_seconds([None, 6.0, 3600.0], [2.0, 2.0, 4.0]).tolist() == [6.0, 6.0, 12.0]
 
 
 def test_annotations_without_a_time_are_told_and_not_counted() -> None:
