@@ -68,13 +68,15 @@ class Fitting:
             count = unit.corrections.count_judged(project.uid).get(version, 0)
             judged = unit.corrections.judged(project.uid, version, MOST)
             rehearsed = unit.fits.rehearsed(project.uid, version)
+            placing = [unit.fits.find(each) for each in sorted({each.fit for each in judged if each.fit is not None})]
             moves = _moves(unit, judged) if self.edges else []
             predictions = unit.predictions.newest(project.id, version)
             # Chance places these: they are like all the others.
             examples = nsmallest(_EXAMPLES, predictions, key=lambda each: chance(project.uid, each.task_id))
         images = [each.proposals for each in examples]
         fit = fit_judgements(project.uid, version, [*rehearsed, *judgements_of(judged)], images, self.clock())
-        pays = choosing_pays(rounds_of(project.uid, works_of(judged)))
+        works = works_of(judged, {each.id for each in placing if each is not None and each.ordering})
+        pays = choosing_pays(rounds_of(project.uid, works))
         count += len(rehearsed)
         fit = replace(fit, judgements=count, edges=fit_edges(moves), ordering=fit.ordering if pays else ())
         with self.unit_of_work() as unit:

@@ -1,7 +1,7 @@
 """Which images people are to see first: those from which most is learnt per second, and a share drawn by chance."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -57,21 +57,24 @@ class Work:
     """What a person did on one task that a fit placed.
 
     Attributes:
+        ordered: the fit placed tasks by urgency; else it left all of them to chance.
         kinds: of the verdicts on it.
     """
 
     task_id: int
+    ordered: bool
     kinds: tuple[VerdictKind, ...]
     seconds: float
 
 
-def works_of(judged: Iterable[Judged]) -> list[Work]:
-    """Tell what people did on each annotated task, in the order of their annotations.
+def works_of(judged: Iterable[Judged], ordering: Collection[str]) -> list[Work]:
+    """Tell what people did on each annotated task that a fit placed, in the order of their annotations.
 
     Seconds are the person's, but at the usual pace where they are not known or a tab was left open.
 
     Args:
         judged: verdicts of one model version, by annotation.
+        ordering: ids of the fits that have an ordering.
     """
     verdicts: dict[int, list[Judged]] = {}
     for each in judged:
@@ -80,7 +83,12 @@ def works_of(judged: Iterable[Judged]) -> list[Work]:
     told = [own[0].verdict.lead_time or None for own in placed]
     seconds = worked_seconds(told, list(map(_standard_seconds, placed)))
     return [
-        Work(own[0].task_id, tuple(each.verdict.kind for each in own), float(spent))
+        Work(
+            own[0].task_id,
+            any(each.fit in ordering for each in own),
+            tuple(each.verdict.kind for each in own),
+            float(spent),
+        )
         for own, spent in zip(placed, seconds, strict=True)
     ]
 
@@ -92,19 +100,27 @@ def _standard_seconds(judged: Sequence[Judged]) -> float:
 
 
 def rounds_of(project: str, works: Iterable[Work]) -> list[RoundGains]:
-    """Tell what ordered tasks and those placed by chance brought, 25 tasks at a time.
+    """Tell what ordered tasks and those placed by chance brought, 25 tasks at a time, the last ones together.
 
-    A task brings what people changed on it. An image without any box has no verdict, and so it is not counted.
+    A task brings what people changed on it. An image without any box has no verdict, and so it is not counted. What was
+    done while chance placed all tasks comes first, as one round in which none was chosen.
 
     Args:
         works: in the order in which they were done.
     """
     done = [each for each in works if each.kinds]
-    rounds = []
-    for start in range(0, len(done), _ROUND):
-        gains: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
-        for each in done[start : start + _ROUND]:
-            changes = sum(kind is not VerdictKind.ACCEPTED for kind in each.kinds)
-            gains[is_random(project, each.task_id)].append((float(changes), each.seconds))
-        rounds.append(RoundGains(tuple(gains[False]), tuple(gains[True])))
-    return rounds
+    ordered = [each for each in done if each.ordered]
+    parts = [[each for each in done if not each.ordered]]
+    parts += [ordered[max(0, end - _ROUND) : end] for end in range(len(ordered), 0, -_ROUND)][::-1]
+    return [
+        RoundGains(
+            tuple(map(_gain, (each for each in part if each.ordered and not is_random(project, each.task_id)))),
+            tuple(map(_gain, (each for each in part if not each.ordered or is_random(project, each.task_id)))),
+        )
+        for part in parts
+        if part
+    ]
+
+
+def _gain(work: Work) -> tuple[float, float]:
+    return float(sum(kind is not VerdictKind.ACCEPTED for kind in work.kinds)), work.seconds

@@ -220,14 +220,16 @@ class _Run:
         model, tasks = self._production, self._next_batch()
         batch = [self._simulation.project.pool[task] for task in tasks]
         leading, pays = self._views[0], choosing_pays(rounds_of(self._uid, self._works))
-        ordered = leading.reading.fit is not None
+        placing = leading.reading.fit
         seen: dict[View, list[Seen]] = {view: [] for view in self._views}
         for image, found in zip(batch, model.proposals(batch), strict=True):
             for view in self._views:
                 seen[view].append(view.review(image, found, model.name, pays=pays))
         self._reviewed += [(image, each.left(image)) for image, each in zip(batch, seen[leading], strict=True)]
-        if ordered:
-            self._works += [_work(task, each) for task, each in zip(tasks, seen[leading], strict=True)]
+        if placing is not None:
+            self._works += [
+                _work(task, bool(placing.ordering), each) for task, each in zip(tasks, seen[leading], strict=True)
+            ]
         learned = self._learn()
         return Round(
             strategy=self._strategy,
@@ -325,7 +327,7 @@ class _Learned:
     looked_again: Ruling | None = None
 
 
-def _work(task: int, seen: Seen) -> Work:
+def _work(task: int, ordered: bool, seen: Seen) -> Work:
     kinds = [judgement.kind for judgement in seen.review.judgements]
     kinds += [VerdictKind.ADDED] * len(seen.review.drawn)
-    return Work(task, tuple(kinds), seen.review.seconds)
+    return Work(task, ordered, tuple(kinds), seen.review.seconds)

@@ -147,15 +147,21 @@ def test_a_version_that_nobody_saw_yet_is_fitted_to_images_that_were_reviewed() 
 
 def test_where_ordered_tasks_bring_no_more_than_others_chance_orders_all() -> None:
     orderings = []
-    for placed_by in (None, "fit"):
+    blank = replace(fit_judgements(UID, VERSION, [], [], NOW), fitted_at=NOW - timedelta(hours=1))
+    for placed_by in (None, blank, replace(blank, ordering=(0.1, 0.2))):
         database = FakeDatabase()
-        predictions = [replace(make_prediction(task, [SURE]), fit=placed_by) for task in range(60)]
+        fit_id = None if placed_by is None else placed_by.id
+        predictions = [replace(make_prediction(task, [SURE]), fit=fit_id) for task in range(60)]
         predict_all(database, predictions)
+        if placed_by is not None:
+            with database() as unit:
+                unit.fits.add(placed_by)
+                unit.commit()
         for prediction in predictions:
             submit(database, prediction, {0: CAT})
         (fit,) = fitting(database)()
         orderings.append(len(fit.ordering))
-    assert orderings == [60, 0]
+    assert orderings == [60, 60, 0]
 
 
 def test_verdicts_in_tables_are_fitted_as_well(engine: Engine) -> None:

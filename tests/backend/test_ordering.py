@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from backend.analysis.acquisition import choosing_pays
+from backend.analysis.acquisition import RoundGains, choosing_pays
 from backend.domain.calibration import Calibration
 from backend.domain.fits import Fit
 from backend.domain.records import Prediction, Proposal, Region
@@ -93,8 +93,8 @@ def changed(chosen: int, random: int, fit: str | None = "fit") -> list[Judged]:
 
 
 def test_ordering_pays_as_long_as_ordered_tasks_bring_more_changes_per_second() -> None:
-    assert choosing_pays(rounds_of(UID, works_of(changed(chosen=8, random=3))))
-    assert not choosing_pays(rounds_of(UID, works_of(changed(chosen=3, random=3))))
+    assert choosing_pays(rounds_of(UID, works_of(changed(chosen=8, random=3), {"fit"})))
+    assert not choosing_pays(rounds_of(UID, works_of(changed(chosen=3, random=3), {"fit"})))
 
 
 def test_a_tab_left_open_decides_nothing() -> None:
@@ -105,15 +105,27 @@ def test_a_tab_left_open_decides_nothing() -> None:
         replace(each, verdict=replace(each.verdict, lead_time=8 * 3600.0)) if each.task_id in (last, before) else each
         for each in paying
     ]
-    assert choosing_pays(rounds_of(UID, works_of(idle)))
+    assert choosing_pays(rounds_of(UID, works_of(idle, {"fit"})))
 
 
 def test_what_no_fit_placed_says_nothing_about_ordering() -> None:
-    assert works_of(changed(chosen=3, random=3, fit=None)) == []
+    assert works_of(changed(chosen=3, random=3, fit=None), {"fit"}) == []
+
+
+def test_where_a_fit_left_all_to_chance_nothing_was_chosen() -> None:
+    while_ordered, by_chance = changed(chosen=3, random=3), judged(200, 9, 20.0, "no ordering")
+    rounds = rounds_of(UID, works_of([*while_ordered, *by_chance], {"fit"}))
+    assert rounds[0] == RoundGains(chosen=(), random=((9.0, 20.0),))
+    assert rounds[1:] == rounds_of(UID, works_of(while_ordered, {"fit"}))
+
+
+def test_the_last_rounds_are_whole() -> None:
+    rounds = rounds_of(UID, works_of(changed(chosen=3, random=3)[:-100], {"fit"}))
+    assert [len(each.chosen) + len(each.random) for each in rounds] == [15, 25, 25, 25]
 
 
 def test_an_unknown_time_counts_as_the_usual_one() -> None:
     task = next(task for task in TASKS if not is_random(UID, task))
-    (gains,) = rounds_of(UID, works_of(judged(task, 4, None)))
+    (gains,) = rounds_of(UID, works_of(judged(task, 4, None), {"fit"}))
     assert gains.random == ()
     assert gains.chosen == ((4.0, LABEL_STUDIO.of_image(10) + 4 * LABEL_STUDIO.reject + 6 * LABEL_STUDIO.accept),)
