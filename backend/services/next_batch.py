@@ -11,7 +11,7 @@ from backend.domain.records import Proposal
 from backend.domain.review import LABEL_STUDIO, Judgement
 from backend.ports import UnitOfWork
 from backend.services.fitting import MOST, judgements_of
-from backend.services.ordering import RANDOM_SHARE, chance, is_random
+from backend.services.ordering import RANDOM_SHARE, is_random, place
 
 _EVERY = round(1 / RANDOM_SHARE)
 
@@ -65,7 +65,8 @@ def choose(
 ) -> dict[int, bool]:
     """Choose from the waiting tasks; True stands beside those that chance chose.
 
-    Scores of a model that nobody judged are no probabilities, and tell nothing about what it would learn from.
+    Scores of a model that nobody judged are no probabilities, and tell nothing about what it would learn from. While
+    tasks are chosen, what chance chooses beside them are those that are random for good, which therefore last as long.
 
     Args:
         project: ``ID.CREATED``, on which chance depends.
@@ -73,31 +74,31 @@ def choose(
         fit: what its scores mean. Where there is none, or it found that the order does not pay, chance chooses all.
         judgements: what became of it.
     """
-    urgent: Sequence[int] = ()
-    if fit is not None and fit.ordering:
-        acquisition = Acquisition(
-            fit_expectation(judgements, fit.calibration, added_per_image=0.0),
-            fit.thresholds,
-            LABEL_STUDIO,
-            label_weights(judgements, fit.calibration),
-        )
-        everything = {task: Candidate(str(task), tuple(proposals)) for task, proposals in predicted.items()}
-        candidates = [each for task, each in everything.items() if task in waiting and not is_random(project, task)]
-        known = [each for task, each in everything.items() if task not in waiting]
-        wanted = size - size // _EVERY  # chance chooses the others
-        urgent = [int(task) for task in choose_batch(candidates, wanted, acquisition, known)]
-    return _mixed(urgent, sorted(waiting, key=lambda task: chance(project, task)), size)
+    by_chance = sorted(waiting, key=lambda task: place(project, task))
+    if fit is None or not fit.ordering:
+        return dict.fromkeys(by_chance[:size], True)
+    acquisition = Acquisition(
+        fit_expectation(judgements, fit.calibration, added_per_image=0.0),
+        fit.thresholds,
+        LABEL_STUDIO,
+        label_weights(judgements, fit.calibration),
+    )
+    everything = {task: Candidate(str(task), tuple(proposals)) for task, proposals in predicted.items()}
+    candidates = [each for task, each in everything.items() if task in waiting and not is_random(project, task)]
+    known = [each for task, each in everything.items() if task not in waiting]
+    wanted = size - size // _EVERY  # chance chooses the others
+    urgent = [int(task) for task in choose_batch(candidates, wanted, acquisition, known)]
+    drawn = [task for task in by_chance if is_random(project, task)]
+    others = [task for task in by_chance if not is_random(project, task)]
+    return {task: task not in urgent for task in _mixed([*urgent, *others, *drawn], [*drawn, *others], size)}
 
 
-def _mixed(urgent: Iterable[int], by_chance: Iterable[int], size: int) -> dict[int, bool]:
-    """Take every fifth task by chance and the others by urgency, as long as there are such; True: by chance."""
-    picked: dict[int, bool] = {}
-    sources = iter(urgent), iter(by_chance)
-    for place in range(size):
-        turn = place % _EVERY == _EVERY - 1
-        for drawn in (turn, not turn):
-            task = next((task for task in sources[drawn] if task not in picked), None)
-            if task is not None:
-                picked[task] = drawn
-                break
-    return picked
+def _mixed(most: Iterable[int], fifth: Iterable[int], size: int) -> list[int]:
+    """Take every fifth task from ``fifth`` and the others from ``most``; both hold all tasks."""
+    picked: dict[int, None] = {}
+    sources = iter(most), iter(fifth)
+    for turn in range(size):
+        task = next((task for task in sources[turn % _EVERY == _EVERY - 1] if task not in picked), None)
+        if task is not None:
+            picked[task] = None
+    return list(picked)

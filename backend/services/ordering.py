@@ -20,7 +20,20 @@ _ROUND = 25  # tasks
 
 def chance(project: str, task_id: int) -> float:
     """Draw a number in ``[0, 1)`` for a task, the same one at any time."""
-    return int.from_bytes(sha256(f"order {project} {task_id}".encode()).digest()[:8], "big") / 2**64
+    return _drawn(f"order {project} {task_id}")
+
+
+def place(project: str, task_id: int) -> float:
+    """Draw a task's place among those that chance places, in ``[0, 1)``.
+
+    Independent of ``is_random``: else the random tasks would come first wherever chance places all, and be used up when
+    others are chosen again.
+    """
+    return _drawn(f"place {project} {task_id}")
+
+
+def _drawn(text: str) -> float:
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def is_random(project: str, task_id: int) -> bool:
@@ -43,11 +56,8 @@ def order_of(fit: Fit | None, task_id: int, proposals: Sequence[Proposal]) -> fl
     """
     if fit is None:
         return None
-    drawn = chance(fit.project, task_id)
-    if not fit.ordering:
-        return drawn
-    if drawn < RANDOM_SHARE:
-        return drawn / RANDOM_SHARE
+    if not fit.ordering or is_random(fit.project, task_id):
+        return place(fit.project, task_id)
     rank = bisect_right(fit.ordering, urgency(proposals, fit.calibration, fit.thresholds))
     return 1 - rank / len(fit.ordering)
 

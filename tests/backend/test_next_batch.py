@@ -14,7 +14,7 @@ from backend.domain.fits import Fit
 from backend.domain.records import Prediction, Proposal
 from backend.ports import UnitOfWork
 from backend.services.corrections import apply_fact
-from backend.services.next_batch import NextBatch, next_batch
+from backend.services.next_batch import NextBatch, choose, next_batch
 from backend.services.ordering import is_random
 from tests.backend.test_ordering import make_fit
 from tests.facts import UID, at
@@ -97,6 +97,23 @@ def test_tasks_without_a_prediction_come_by_chance_only() -> None:
 @pytest.mark.parametrize("fit", [None, replace(FIT, ordering=())])
 def test_before_anything_was_judged_and_where_the_order_does_not_pay_chance_chooses_all(fit: Fit | None) -> None:
     assert len(ask(with_tasks(FakeDatabase(), 60, 60, fit), 10).drawn) == 10
+
+
+def test_while_tasks_are_chosen_a_fifth_is_random_until_the_last() -> None:
+    waiting = set(range(220))
+    lasting = sum(is_random(UID, task) for task in waiting) // 5
+    for _ in range(lasting):
+        picked = choose(UID, waiting, {}, FIT, [], 25)
+        assert sum(is_random(UID, task) for task in picked) >= 5
+        waiting -= picked.keys()
+    assert lasting >= 7
+
+
+def test_where_chance_chooses_all_the_random_tasks_are_not_used_up() -> None:
+    picked = choose(UID, range(2000), {}, None, [], 400)
+    assert len(picked) == 400
+    assert all(picked.values())
+    assert sum(is_random(UID, task) for task in picked) == pytest.approx(80, abs=20)
 
 
 def test_real_databases_choose_the_same(engine: Engine) -> None:

@@ -66,6 +66,9 @@ def test_where_the_order_does_not_pay_all_are_drawn() -> None:
     orders = [order_of(make_fit(), task, cats(0.5)) or 0.0 for task in TASKS]
     assert fmean(orders) == pytest.approx(0.5, abs=0.03)
     assert len(set(orders)) == len(TASKS)
+    first = [task for task in TASKS if orders[task] < 0.3]
+    # The random ones come no sooner than others: some are left when tasks are chosen again.
+    assert sum(is_random(UID, task) for task in first) == pytest.approx(RANDOM_SHARE * len(first), rel=0.2)
 
 
 def test_a_tasks_score_is_the_lowest_order_of_its_images_and_without_any_the_mean_score() -> None:
