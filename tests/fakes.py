@@ -275,8 +275,17 @@ class FakeCorrections:
             for verdict in self.verdicts(project, annotation):
                 if verdict.model_version == model_version:
                     region, fit = emitted.get(verdict.emitted_region or "", (None, None))
+                    if verdict.emitted_region is None:
+                        fit = self._fit_of_answered(project, annotation, model_version)
                     found.append(Judged(verdict, annotation.task_id, region, fit))
         return found[-newest:]
+
+    def _fit_of_answered(self, project: str, annotation: Annotation, version: str) -> str | None:
+        made, of_task = self._tables.predicted_at, (self._tables.projects[project].id, annotation.task_id, version)
+        asked = [each for key, each in self._tables.predictions.items() if key[:3] == of_task]
+        known = [each for each in asked if not each.look.prompted and made[each.id] <= annotation.updated_at]
+        newest = max(known, key=lambda each: (made[each.id], each.id), default=None)
+        return None if newest is None else newest.fit
 
     def count_judged(self, project: str) -> Mapping[str, int]:
         weights = {region.id: region.weight for each in self._tables.predictions.values() for region in each.regions}

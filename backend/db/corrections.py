@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, text, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, case, delete, func, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from backend.db.rows import annotation_of, emitted_region, region_of
@@ -169,8 +169,9 @@ class SqlCorrections:
 
     def judged(self, project: str, model_version: str, newest: int) -> Sequence[Judged]:
         columns = select(VerdictRow, AnnotationRow.label_studio_id, TaskRow.label_studio_id, PredictionRegionRow)
+        fit = case((VerdictRow.emitted_region.is_(None), _fit_of_answered(project)), else_=PredictionRow.fit_id)
         query = (
-            _of_current(columns.add_columns(PredictionRow.fit_id), project)
+            _of_current(columns.add_columns(fit), project)
             .outerjoin(PredictionRegionRow, PredictionRegionRow.id == VerdictRow.emitted_region)
             .outerjoin(PredictionRow, PredictionRow.id == PredictionRegionRow.prediction_id)
             .where(VerdictRow.model_version == model_version)
@@ -178,8 +179,8 @@ class SqlCorrections:
             .limit(newest)
         )
         found = [
-            Judged(_verdict(annotation_id, verdict), task_id, region and emitted_region(region), fit)
-            for verdict, annotation_id, task_id, region, fit in self._session.execute(query)
+            Judged(_verdict(annotation_id, verdict), task_id, region and emitted_region(region), fit_id)
+            for verdict, annotation_id, task_id, region, fit_id in self._session.execute(query)
         ]
         return found[::-1]
 
@@ -239,6 +240,24 @@ def _of_current(columns: "Select[*_Columns]", project: str) -> "Select[*_Columns
         .join(AnnotationRow, AnnotationRow.id == AnnotationVersionRow.annotation_id)
         .join(TaskRow, TaskRow.id == AnnotationVersionRow.task_id)
         .where(AnnotationRow.project_uid == project, *_is_current())
+    )
+
+
+def _fit_of_answered(project: str) -> "ScalarSelect[str | None]":
+    """The fit of the last prediction of the task, by the verdict's version, until the annotation; none for a prompt."""
+    asked = aliased(PredictionRow)
+    return (
+        select(asked.fit_id)
+        .where(
+            asked.project_id == select(ProjectRow.label_studio_id).filter_by(uid=project).scalar_subquery(),
+            asked.task_id == TaskRow.label_studio_id,
+            asked.model_version == VerdictRow.model_version,
+            asked.prompted.is_(False),
+            asked.created_at <= AnnotationVersionRow.updated_at,
+        )
+        .order_by(asked.created_at.desc(), asked.id.desc())
+        .limit(1)
+        .scalar_subquery()
     )
 
 

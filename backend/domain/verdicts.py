@@ -79,7 +79,7 @@ class Judged:
     Attributes:
         task_id: Label Studio's.
         region: as it was shown; None if added, or proposed by nobody that we know.
-        fit: id of the fit that the region was shown by.
+        fit: id of the fit that the region was shown by; if added, that the task was last shown by until then.
     """
 
     verdict: Verdict

@@ -209,7 +209,7 @@ def test_verdicts_on_what_a_prompt_found_are_not_counted(engine: Engine) -> None
         assert unit.corrections.count_judged(UID) == {}
 
 
-def test_a_verdict_tells_how_its_region_was_shown_and_hidden_ones_have_none(engine: Engine) -> None:
+def test_a_verdict_tells_how_its_region_was_shown_or_that_it_was_missed(engine: Engine) -> None:
     upgrade(engine)
     with SqlUnitOfWork(engine) as unit:
         unit.projects.put(PROJECT)
@@ -222,7 +222,7 @@ def test_a_verdict_tells_how_its_region_was_shown_and_hidden_ones_have_none(engi
     with SqlUnitOfWork(engine) as unit:
         judged = unit.corrections.judged(UID, "nano-1", 1000)
         assert [(each.verdict.kind, each.task_id, each.region, each.fit) for each in judged] == [
-            (VerdictKind.ADDED, 1, None, None),
+            (VerdictKind.ADDED, 1, None, "fit"),
             (VerdictKind.DELETED, 1, make_prediction("a").regions[0], "fit"),
         ]
         assert unit.corrections.count_judged(UID) == {"nano-1": 1}

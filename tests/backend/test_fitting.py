@@ -1,5 +1,6 @@
 """Fits to verdicts: when they are made, and what they say."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,10 +12,13 @@ from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.edges import EdgeCorrection, EdgeShift
 from backend.domain.fits import Fit, Reading
 from backend.domain.geometry import Box
-from backend.domain.records import Picture, Proposal
+from backend.domain.records import Look, Picture, Proposal
 from backend.domain.review import LABEL_STUDIO, Judgement
 from backend.domain.training_data import LabelledBox, ReviewedImage
+from backend.domain.verdicts import VerdictKind
+from backend.ports import UnitOfWork
 from backend.services.fitting import LEAST, Fitting, fit_judgements, rehearse
+from backend.services.ordering import works_of
 from tests.facts import UID
 from tests.fakes import FakeDatabase
 from tests.regions import CAT, DOG
@@ -162,6 +166,35 @@ def test_where_ordered_tasks_bring_no_more_than_others_chance_orders_all() -> No
         (fit,) = fitting(database)()
         orderings.append(len(fit.ordering))
     assert orderings == [60, 60, 0]
+
+
+def check_what_was_drawn_counts(database: Callable[[], UnitOfWork]) -> None:
+    """A task on which nothing was shown, another where something was; on both a cat is drawn. A third has no fit."""
+    placed = [replace(make_prediction(1, []), fit="fit"), replace(make_prediction(2, [UNSURE]), fit="fit")]
+    predict_all(database, [*placed, make_prediction(3, [])])
+    with database() as unit:
+        prompted = replace(make_prediction(1, []), id="typed", look=Look(prompted=True), fit="other")
+        unit.predictions.add(7, "typed", prompted)
+        unit.commit()
+    for prediction in (*placed, make_prediction(3, [])):
+        submit(database, prediction, {}, drawn=[(CAT, "cat")])
+    with database() as unit:
+        judged = unit.corrections.judged(UID, VERSION, 100)
+    assert [(each.task_id, each.fit) for each in judged] == [(1, "fit"), (2, "fit"), (2, "fit"), (3, None)]
+    works = works_of(judged, {"fit"})
+    assert [(each.task_id, each.kinds) for each in works] == [
+        (1, (VerdictKind.ADDED,)),
+        (2, (VerdictKind.ADDED, VerdictKind.DELETED)),
+    ]
+
+
+def test_an_image_on_which_all_had_to_be_drawn_was_placed_by_the_fit_that_found_nothing() -> None:
+    check_what_was_drawn_counts(FakeDatabase())
+
+
+def test_real_databases_know_which_fit_placed_it(engine: Engine) -> None:
+    upgrade(engine)
+    check_what_was_drawn_counts(lambda: SqlUnitOfWork(engine))
 
 
 def test_verdicts_in_tables_are_fitted_as_well(engine: Engine) -> None:
