@@ -146,6 +146,10 @@ class FakePredictions:
         found = self._oldest_first(project_id, model_version)
         yield from {(each.task_id, each.look.reference): each for each in found}.values()
 
+    def prompted_regions(self, project_id: int) -> frozenset[str]:
+        made = [each for key, each in self._tables.predictions.items() if key[0] == project_id]
+        return frozenset(region.id for each in made for region in each.regions if region.weight == 0)
+
     def _oldest_first(self, project_id: int, model_version: str) -> list[Prediction]:
         made = self._tables.predicted_at
         found = [

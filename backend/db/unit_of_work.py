@@ -88,6 +88,10 @@ class SqlPredictions:
     def newest_by_picture(self, project_id: int, model_version: str) -> Iterator[Prediction]:
         return self._newest(project_id, model_version, (PredictionRow.task_id, PredictionRow.reference))
 
+    def prompted_regions(self, project_id: int) -> frozenset[str]:
+        of_project = select(PredictionRegionRow.id).join(PredictionRow).where(PredictionRow.project_id == project_id)
+        return frozenset(self._session.scalars(of_project.where(PredictionRegionRow.weight == 0)))
+
     def _newest(self, project_id: int, model_version: str, of_each: Sequence[Any]) -> Iterator[Prediction]:
         of_version = (
             PredictionRow.project_id == project_id,

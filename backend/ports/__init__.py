@@ -94,6 +94,10 @@ class Predictions(Protocol):
         """Yield what ``newest`` does, but one for each picture that a task showed."""
         ...
 
+    def prompted_regions(self, project_id: int) -> frozenset[str]:
+        """Return the ids of the regions that were found for people's prompts."""
+        ...
+
 
 class Projects(Protocol):
     """What Label Studio said about its projects; ``project`` is its unique name, ``ID.CREATED``."""

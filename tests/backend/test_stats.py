@@ -10,13 +10,14 @@ from backend.db.schema import upgrade
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.facts import Fact
 from backend.domain.geometry import Box
-from backend.domain.records import Prediction, Proposal, Region
+from backend.domain.records import Look, Prediction, Proposal, Region
 from backend.errors import UsageError
 from backend.ports import UnitOfWork
 from backend.services.corrections import apply_fact
 from backend.services.stats import project_stats
 from tests.facts import PROJECT, annotated, deleted, make_annotation, make_region, task_deleted
 from tests.fakes import FakeDatabase
+from tests.regions import final
 from tests.reviews import make_prediction, predict_all, submit
 
 UnitsOfWork = Callable[[], UnitOfWork]
@@ -97,6 +98,31 @@ def test_the_seconds_saved_are_measured_from_verdicts_and_lead_times() -> None:
 
 def test_real_databases_tell_the_same_seconds(sql_unit_of_work: UnitsOfWork) -> None:
     check_seconds_are_saved(sql_unit_of_work)
+
+
+def check_prompted_boxes_were_missed(unit_of_work: UnitsOfWork) -> None:
+    """A cat was proposed; a dog was found for a prompt and taken, another was not."""
+    cat, taken, left = Box(10, 10, 30, 30), Box(50, 10, 70, 30), Box(90, 10, 120, 30)
+    shown = make_prediction(1, [Proposal(cat, "cat", 0.9, "cat")])
+    dogs = tuple(Region(f"p-{n}", Proposal(box, "dog", 0.8, "dog"), weight=0.0) for n, box in enumerate((taken, left)))
+    predict_all(unit_of_work, [shown])
+    with unit_of_work() as unit:
+        unit.predictions.add(7, "typed", replace(shown, regions=dogs, id="p", look=Look(prompted=True)))
+        unit.commit()
+    kept = [final(shown.regions[0].id, cat, "cat"), final("p-0", taken, "dog")]
+    tell(unit_of_work, annotated(make_annotation(1, 4e9, *kept)))
+    table = project_stats(unit_of_work, "cats").acceptance
+    assert [(row.label, row.accepted, row.added) for row in table.rows] == [("cat", 1, 0), ("dog", 0, 1)]
+    (total,) = table.totals
+    assert (total.rates["recall"].share, total.rates["precision"].share) == (0.5, 1.0)
+
+
+def test_what_a_prompt_found_the_model_itself_missed() -> None:
+    check_prompted_boxes_were_missed(FakeDatabase())
+
+
+def test_real_databases_tell_what_a_prompt_found(sql_unit_of_work: UnitsOfWork) -> None:
+    check_prompted_boxes_were_missed(sql_unit_of_work)
 
 
 def test_a_project_that_is_not_known_is_refused_by_name() -> None:
