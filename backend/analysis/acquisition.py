@@ -42,13 +42,17 @@ class Acquisition:
 
 
 def label_weights(judgements: Sequence[Judgement], calibration: Calibration) -> dict[str, float]:
-    """Weigh labels by difficulty, from 1 to 1.2: how far right boxes are from sure and exactly placed."""
+    """Weigh judged labels by difficulty, from 1 to 1.2: how far right boxes are from sure and exactly placed.
+
+    One of which no box was ever right is the most difficult.
+    """
     qualities: defaultdict[str, list[float]] = defaultdict(list)
     for each in judgements:
+        own = qualities[each.label]
         if each.right:
             probability = calibration.probability(each.label, each.score)
-            qualities[each.label].append(probability**_QUALITY_BY_SCORE * each.iou ** (1 - _QUALITY_BY_SCORE))
-    return {label: _weight(1 - sum(own) / len(own)) for label, own in qualities.items()}
+            own.append(probability**_QUALITY_BY_SCORE * each.iou ** (1 - _QUALITY_BY_SCORE))
+    return {label: _weight(1 - sum(own) / max(1, len(own))) for label, own in qualities.items()}
 
 
 def _weight(difficulty: float) -> float:
