@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.analysis.acceptance import acceptance_table
-from backend.analysis.work_saved import Saving, WorkSaved
+from backend.analysis.work_saved import SavedShare, WorkSaved
 from backend.bootstrap import open_database
 from backend.cli import run
 from backend.commands.stats import lines, work_lines
@@ -76,7 +76,7 @@ def test_the_command_reads_the_database_and_prints_json(
 
 
 def test_what_was_saved_is_told_with_its_intervals_and_the_times_it_rests_on() -> None:
-    work = WorkSaved(12, 3, 345.6, {"accepted": 0.5, "added": 6.96}, {"7 s per box": Saving(0.425, -0.1, 0.6)})
+    work = WorkSaved(12, 3, 345.6, {"accepted": 0.5, "added": 6.96}, {"7 s per box": SavedShare(0.425, -0.1, 0.6)})
     assert list(work_lines(work)) == [
         "Seconds saved, of drawing every box; 12 annotations on proposals tell their time (346 s, 3 do not):",
         "  7 s per box  42 % (-10 to 60)",

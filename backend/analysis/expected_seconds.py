@@ -20,21 +20,19 @@ class Expectation:
         calibration: from the score to the probability that the box is right, be it moved a little.
         accepted: share of right boxes that are left as they are, per label.
         relabelled: share of wrong boxes that are on an object of another label, per label.
-        added: objects per image that no proposal points at, at any score.
     """
 
     calibration: Calibration = PLAIN
     accepted: Mapping[str, float] = field(default_factory=dict)
     relabelled: Mapping[str, float] = field(default_factory=dict)
-    added: float = 0.0
 
     def seconds(self, proposals: Sequence[Proposal], thresholds: ShowThresholds, costs: Costs) -> float:
         """Expected seconds of a person for an image with these proposals, of which the thresholds hide some.
 
-        A hidden box costs the drawing of the object that it may be on.
+        A hidden box costs the drawing of the object that it may be on; what no proposal points at is left out.
         """
         shown = [each for each in proposals if thresholds.shows(each)]
-        total = costs.of_image(len(shown)) + costs.draw * self.added
+        total = costs.of_image(len(shown))
         for each in proposals:
             right = self.calibration.probability(each.label, each.score)
             relabelled = (1 - right) * self.relabelled.get(each.label, 0.0)
@@ -49,12 +47,8 @@ class Expectation:
         return total
 
 
-def fit_expectation(judgements: Sequence[Judgement], calibration: Calibration, added_per_image: float) -> Expectation:
-    """Learn the shares of acts from judgements; few of a label are drawn towards the shares over all labels.
-
-    Args:
-        added_per_image: mean number of objects drawn on an image with everything shown that the model proposed.
-    """
+def fit_expectation(judgements: Sequence[Judgement], calibration: Calibration) -> Expectation:
+    """Learn the shares of acts from judgements; few of a label are drawn towards the shares over all labels."""
     kinds: defaultdict[tuple[str, VerdictKind], float] = defaultdict(float)
     for each in judgements:
         kinds[each.label, each.kind] += each.weight
@@ -62,7 +56,6 @@ def fit_expectation(judgements: Sequence[Judgement], calibration: Calibration, a
         calibration,
         _shares(kinds, VerdictKind.ACCEPTED, VerdictKind.MOVED),
         _shares(kinds, VerdictKind.RELABELLED, VerdictKind.DELETED),
-        added_per_image,
     )
 
 

@@ -32,19 +32,19 @@ def break_even(costs: Costs) -> float:
     return costs.reject / (saved + costs.reject) if saved else 1.0
 
 
-def fit_thresholds(judgements: Sequence[Judgement], costs: Costs, prior: float | None = None) -> ShowThresholds:
+def fit_thresholds(judgements: Sequence[Judgement], costs: Costs) -> ShowThresholds:
     """Choose the cuts that minimise a person's expected seconds at these costs.
 
     Args:
         judgements: of what was shown, weighted where only explored images show it; without exploration nothing is
             known below the cuts that were in force, and they are kept where everything above them paid.
-        prior: the cut without judgements; `break_even` by default, as if scores were honest.
 
     Returns:
         Cuts on the model's own score, in ``[FLOOR, 1]``, for each label that was judged, and one for all others.
+        Without judgements `break_even`, as if scores were honest.
     """
     if not judgements:
-        return ShowThresholds(break_even(costs) if prior is None else prior)
+        return ShowThresholds(break_even(costs))
     curves = fit_logistic(judgements, _kept)
     pay = _Pay.of(judgements, costs)
     by_label: dict[str, list[Judgement]] = {}

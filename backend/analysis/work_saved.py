@@ -1,6 +1,6 @@
-"""How much of a person's time the proposals saved, with a 95 % interval: simulated, or measured on a real project.
+"""How much of a person's time the proposals saved in a real project, with a 95 % interval.
 
-A real project tells one time per annotation. The times per act follow by least squares without negative times from the
+It tells one time per annotation. The times per act follow by least squares without negative times from the
 numbers of acts (drawn towards standard times where an act is rare); with them, drawing the same boxes is priced.
 A time that is too long for its acts is no work, but a tab left open.
 """
@@ -23,41 +23,12 @@ _LEAST_ANNOTATIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Saving:
+class SavedShare:
     """A share of the time for drawing every box; below 0 the proposals cost time. Bounds are of 95 %."""
 
     share: float
     low: float
     high: float
-
-
-def saving(seeds: Sequence[tuple[Sequence[float], Sequence[float]]], seed: int = 0) -> Saving:
-    """Compare assisted with drawing, image by image, in one or more simulations.
-
-    Seeds are drawn at random, and images within each, so that the interval covers both.
-
-    Args:
-        seeds: per simulation, seconds of each image as reviewed, and of the same images with everything drawn.
-
-    Raises:
-        ValueError: there is nothing to compare, or not the same images.
-    """
-    if not seeds or any(len(assisted) != len(drawn) or not assisted for assisted, drawn in seeds):
-        raise ValueError("a saving needs the seconds of the same images, assisted and drawn")
-    chance = np.random.default_rng(seed)
-    sums = []
-    for pair in seeds:
-        columns = np.array(pair, np.float64).T  # (I, 2)
-        sums.append(image_counts(len(columns), RESAMPLES, chance) @ columns)  # (B, 2)
-    chosen = chance.integers(len(seeds), size=(RESAMPLES, len(seeds)))
-    resampled = np.stack(sums)[chosen, np.arange(RESAMPLES)[:, None]].sum(1)  # (B, 2)
-    assisted, drawn = (sum(sum(pair[which]) for pair in seeds) for which in (0, 1))
-    return _saving(assisted, drawn, resampled)
-
-
-def _saving(assisted: float, drawn: float, resampled: Floats) -> Saving:
-    low, high = np.quantile(1 - resampled[:, 0] / resampled[:, 1], (0.025, 0.975))
-    return Saving(1 - assisted / drawn, float(low), float(high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +47,7 @@ class WorkSaved:
     untimed: int
     seconds: float
     times: Mapping[str, float]
-    savings: Mapping[str, Saving]
+    savings: Mapping[str, SavedShare]
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -152,7 +123,7 @@ def _fit(squares: Floats, products: Floats, prior: Floats) -> Floats:
     return np.asarray(times, np.float64)
 
 
-def _savings(acts: Floats, seconds: Floats, measured: Floats, prior: Floats, seed: int) -> dict[str, Saving]:
+def _savings(acts: Floats, seconds: Floats, measured: Floats, prior: Floats, seed: int) -> dict[str, SavedShare]:
     """Resample annotations; the own pace is fitted anew in each resample."""
     kinds = list(VerdictKind)
     left = [kinds.index(kind) for kind in kinds if kind is not VerdictKind.DELETED]
@@ -169,5 +140,6 @@ def _savings(acts: Floats, seconds: Floats, measured: Floats, prior: Floats, see
     for name, total in totals.items():
         usable = np.stack([taken, total], 1)[1:][total[1:] > 0]
         if total[0] > 0 and len(usable):
-            found[name] = _saving(float(taken[0]), float(total[0]), usable)
+            low, high = np.quantile(1 - usable[:, 0] / usable[:, 1], (0.025, 0.975))
+            found[name] = SavedShare(1 - float(taken[0] / total[0]), float(low), float(high))
     return found

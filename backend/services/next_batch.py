@@ -78,7 +78,7 @@ def choose(
     if fit is None or not fit.ordering:
         return dict.fromkeys(by_chance[:size], True)
     acquisition = Acquisition(
-        fit_expectation(judgements, fit.calibration, added_per_image=0.0),
+        fit_expectation(judgements, fit.calibration),
         fit.thresholds,
         LABEL_STUDIO,
         label_weights(judgements, fit.calibration),

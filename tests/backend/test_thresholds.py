@@ -95,7 +95,7 @@ def test_with_many_judgements_the_cut_is_where_boxes_begin_to_pay() -> None:
 
 
 def test_a_label_of_which_everything_pays_is_shown_down_to_the_lowest_score_seen() -> None:
-    cuts = fit_thresholds([judged(0.1 + index / 2000) for index in range(1000)], CARDS, prior=0.5)
+    cuts = fit_thresholds([judged(0.1 + index / 2000) for index in range(1000)], CARDS)
     assert cuts.of("cat") == pytest.approx(0.1, abs=0.03)
 
 
@@ -111,9 +111,8 @@ def test_few_judgements_of_a_label_leave_it_near_the_cut_of_all() -> None:
     assert cuts.of("owl") == cuts.default
 
 
-def test_without_judgements_the_prior_holds() -> None:
+def test_without_judgements_scores_count_as_honest() -> None:
     assert fit_thresholds([], CARDS) == ShowThresholds(break_even(CARDS))
-    assert fit_thresholds([], CARDS, prior=0.4) == ShowThresholds(0.4)
 
 
 def test_explored_judgements_stand_for_those_that_nobody_saw() -> None:
@@ -179,11 +178,11 @@ def test_expected_seconds_are_those_that_people_take_in_the_mean(threshold: floa
     reviews = [annotator.review(str(place), scenes[place], proposals[place]) for place in range(400)]
     judgements = [each for review in reviews for each in review.judgements]
     added = sum(len(review.drawn) for review in reviews) / 400
-    expectation = fit_expectation(judgements, fit_calibration(judgements), added)
+    expectation = fit_expectation(judgements, fit_calibration(judgements))
     cuts = ShowThresholds(threshold)
     expected, taken = 0.0, 0.0
     for scene, found in zip(scenes[400:], proposals[400:], strict=True):
-        expected += expectation.seconds(found, cuts, CARDS)
+        expected += expectation.seconds(found, cuts, CARDS) + CARDS.draw * added
         taken += annotator.review("a", scene, [each for each in found if cuts.shows(each)]).seconds
     assert expected == pytest.approx(taken, rel=0.05)
 
@@ -205,7 +204,7 @@ def test_cuts_are_scores_and_survive_json(given: list[Judgement], costs: Costs) 
 def test_expected_seconds_are_never_below_those_of_opening_the_image(
     proposals: list[Proposal], given: list[Judgement], threshold: float
 ) -> None:
-    expectation = fit_expectation(given, Expectation().calibration, 0.5)
+    expectation = fit_expectation(given, Expectation().calibration)
     assert expectation.seconds(proposals, ShowThresholds(threshold), CARDS) >= CARDS.image
 
 

@@ -1,4 +1,4 @@
-"""How much time was saved, simulated and measured, and how sure that is."""
+"""How much time was saved, and how sure that is."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.analysis.overlap import Floats
-from backend.analysis.work_saved import fit_times, saving, work_saved, worked_seconds
+from backend.analysis.work_saved import fit_times, work_saved, worked_seconds
 from backend.domain.review import LABEL_STUDIO
 from backend.domain.verdicts import Verdict, VerdictKind
 from tests.backend.test_acceptance import verdict
@@ -131,27 +131,6 @@ def test_a_handful_of_annotations_gives_no_saving() -> None:
 def test_a_rare_act_keeps_its_standard_time() -> None:
     acts = np.array([[3.0, 0.0]] * 50)
     assert fit_times(acts, np.full(50, 6.0), np.array([9.0, 7.0])) == pytest.approx([2.07, 7.0], abs=0.1)
-
-
-def test_the_saving_of_simulations_is_over_all_their_images() -> None:
-    found = saving([([1.0, 3.0], [10.0, 10.0]), ([2.0, 2.0], [10.0, 10.0])])
-    assert found.share == pytest.approx(0.8)
-    assert found.low <= 0.8 <= found.high
-
-
-def test_the_interval_of_a_saving_covers_the_truth_as_often_as_it_says() -> None:
-    chance, covered = np.random.default_rng(0), 0
-    for _ in range(200):
-        drawn = chance.gamma(4, 5, 80)
-        found = saving([(list(drawn * chance.uniform(0.2, 0.6, 80)), list(drawn))], seed=int(chance.integers(1000)))
-        covered += found.low <= 0.6 <= found.high
-    assert covered >= 0.95 * 200 - 3 * 3.1
-
-
-@pytest.mark.parametrize("seeds", [[], [([], [])], [([1.0], [1.0, 2.0])]])
-def test_without_the_same_images_there_is_no_saving(seeds: list[tuple[list[float], list[float]]]) -> None:
-    with pytest.raises(ValueError, match="the same images"):
-        saving(seeds)
 
 
 @settings(deadline=None, max_examples=30)
