@@ -49,7 +49,9 @@ def next_batch(unit_of_work: Callable[[], UnitOfWork], project: ProjectState, ve
         waiting = unit.corrections.live_tasks(project.uid) - reviewed
         fit = unit.fits.newest(project.uid, version)
         judgements = judgements_of(unit.corrections.judged(project.uid, version, MOST))
-        predicted = {each.task_id: each.proposals for each in unit.predictions.newest(project.id, version)}
+        predicted: dict[int, tuple[Proposal, ...]] = {}
+        for each in unit.predictions.newest_by_picture(project.id, version):
+            predicted[each.task_id] = predicted.get(each.task_id, ()) + each.proposals
     picked = choose(project.uid, waiting, predicted, fit, judgements, size)
     drawn = frozenset(task for task, is_drawn in picked.items() if is_drawn)
     return NextBatch(tuple(picked), drawn, len(waiting), len(waiting - predicted.keys()))

@@ -11,7 +11,7 @@ from backend.db.schema import upgrade
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.facts import Fact, ProjectState, TaskState
 from backend.domain.fits import Fit
-from backend.domain.records import Prediction, Proposal
+from backend.domain.records import Look, Prediction, Proposal
 from backend.ports import UnitOfWork
 from backend.services.corrections import apply_fact
 from backend.services.next_batch import NextBatch, choose, next_batch
@@ -97,6 +97,23 @@ def test_tasks_without_a_prediction_come_by_chance_only() -> None:
 @pytest.mark.parametrize("fit", [None, replace(FIT, ordering=())])
 def test_before_anything_was_judged_and_where_the_order_does_not_pay_chance_chooses_all(fit: Fit | None) -> None:
     assert len(ask(with_tasks(FakeDatabase(), 60, 60, fit), 10).drawn) == 10
+
+
+def test_a_task_of_several_pictures_is_chosen_for_what_is_in_all_of_them() -> None:
+    """Of tasks with two sure pictures, one has an unsure one as well, which was predicted first."""
+    tasks = [task for task in range(1, 40) if not is_random(UID, task)]
+    unsure = tasks[7]
+    database = with_tasks(FakeDatabase(), 40, 0)
+    with database() as unit:
+        for picture in ("left", "right"):
+            for task in tasks:
+                score = 0.5 if (task, picture) == (unsure, "left") else 0.999
+                made = make_prediction(task, [Proposal(CAT, "cat", score, "cat")])
+                look = Look(picture, picture, "f" * 64)
+                unit.predictions.add(7, picture, replace(made, id=f"{picture}-{task}", look=look))
+        unit.commit()
+    (chosen,) = ask(database, 1).tasks
+    assert chosen == unsure
 
 
 def test_while_tasks_are_chosen_a_fifth_is_random_until_the_last() -> None:
