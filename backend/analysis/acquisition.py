@@ -20,6 +20,7 @@ from backend.domain.review import FLOOR, Costs, Judgement, ShowThresholds
 
 _WIDTH = 0.5  # of likeness, in roots of numbers of objects: one object and none have a likeness of 0.14
 _MOST_ASKED = 4000  # waiting images whose doubts stand for all
+_MOST_LIKENESSES = 2_000_000  # in memory at once
 _QUALITY_BY_SCORE, _SHARPNESS, _STRENGTH = 0.6, 0.3, 0.2  # PPAL's xi, alpha, beta
 
 
@@ -104,16 +105,16 @@ def choose_batch(
     waiting, known = features[: len(candidates)], features[len(candidates) :]
     asked = chance.choice(len(candidates), min(len(candidates), _MOST_ASKED), replace=False)
     doubt = np.array([_doubt(candidates[place], acquisition) for place in asked])
-    seen = _likeness(waiting[asked], known).sum(1)
+    seen = _likened(waiting[asked], known, np.ones(len(known)))
     seconds = np.array([_seconds(each, acquisition) for each in candidates])
     groups = np.array_split(np.argsort(seconds, kind="stable"), size)
     chosen: list[int] = []
     # In any order: whoever does only the first of them is to see cheap and crowded ones alike.
     for turn in chance.permutation(size):
-        likeness = _likeness(waiting[groups[turn]], waiting[asked])
-        best = int((likeness @ (doubt / (1 + seen))).argmax())
-        chosen.append(int(groups[turn][best]))
-        seen += likeness[best]
+        group = groups[turn]
+        best = int(group[_likened(waiting[group], waiting[asked], doubt / (1 + seen)).argmax()])
+        chosen.append(best)
+        seen += _likeness(waiting[[best]], waiting[asked])[0]
     return tuple(candidates[place].image for place in chosen)
 
 
@@ -134,6 +135,12 @@ def _features(images: Sequence[Candidate], calibration: Calibration) -> Floats:
 
 def _expected_objects(proposals: Sequence[Proposal], label: str, calibration: Calibration) -> float:
     return sum(calibration.probability(label, each.score) for each in proposals if each.label == label)
+
+
+def _likened(images: Floats, others: Floats, weights: Floats) -> Floats:
+    """Sum for each of these images the weights ``(J,)`` of the others by their likeness to it ``(I,)``."""
+    rows = max(1, _MOST_LIKENESSES // max(1, len(others)))
+    return np.concatenate([_likeness(images[at : at + rows], others) @ weights for at in range(0, len(images), rows)])
 
 
 def _likeness(images: Floats, others: Floats) -> Floats:

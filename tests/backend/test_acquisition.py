@@ -1,6 +1,7 @@
 """Which images come next: what teaches most per second, unlike each other."""
 
 import math
+import tracemalloc
 
 import pytest
 
@@ -88,6 +89,25 @@ def test_of_very_many_images_some_stand_for_all(monkeypatch: pytest.MonkeyPatch)
         (first,) = choose_batch(pool, 1, USUAL, seed=seed)
         assert int(first) % 5
     assert len({*choose_batch(pool, 50, USUAL)}) == 50
+
+
+def test_the_choice_does_not_depend_on_how_many_likenesses_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = ("cat", "dog", "owl")
+    pool = [candidate(f"{place}", 0.3 + place / 300, label=labels[place % 3]) for place in range(90)]
+    reviewed = [candidate(f"seen {place}", 0.5, label=labels[place % 2]) for place in range(30)]
+    at_once = choose_batch(pool, 20, USUAL, reviewed)
+    monkeypatch.setattr("backend.analysis.acquisition._MOST_LIKENESSES", 100)
+    assert choose_batch(pool, 20, USUAL, reviewed) == at_once
+
+
+def test_many_reviewed_images_take_little_memory() -> None:
+    pool = [candidate(f"{place}", 0.5) for place in range(2000)]
+    reviewed = [candidate(f"seen {place}", 0.5) for place in range(10_000)]
+    tracemalloc.start()
+    choose_batch(pool, 5, USUAL, reviewed)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6  # all likenesses at once are 160 MB
 
 
 def test_small_pools_are_taken_whole() -> None:
