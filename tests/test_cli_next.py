@@ -46,6 +46,16 @@ def test_the_ids_are_printed_and_what_is_not_predicted_is_said(home: Path, capsy
     assert "10 of 30 tasks have no prediction of glip-nano-" in told.err
 
 
+def test_without_a_task_nothing_is_printed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_database(Settings.from_env())() as unit:
+        apply_fact(unit, Fact(ProjectState(UID, 7, "cats"), tuple(TaskState(task, deleted=True) for task in range(30))))
+        unit.commit()
+    assert run(["next", "--project", "7"]) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "no task waits" in told.err
+
+
 def test_as_json_it_tells_which_were_drawn(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["next", "--project", "7", "--batch", "10", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

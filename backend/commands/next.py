@@ -53,6 +53,7 @@ def command(project: str, batch: int, view: str | None, as_json: bool) -> None:
         figures = {"model_version": version, "tasks": found.tasks, "by_chance": drawn, "view": view_id}
         click.echo(json.dumps({**figures, "waiting": found.waiting, "unpredicted": found.unpredicted}, indent=1))
     elif view is None:
-        click.echo("\n".join(map(str, found.tasks)))
+        for task in found.tasks:
+            click.echo(task)
     else:
         click.echo(f"{len(found.tasks)} tasks in the tab {view!r} (number {view_id})")
