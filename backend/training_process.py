@@ -16,6 +16,7 @@ from backend.settings import Settings
 
 _LOWEST_PRIORITY = 19
 _STOP_SECONDS = 20.0
+_END_SECONDS = 60.0  # that a child may take after its job, to tell Label Studio of what came of it
 # A thread that waits sleeps instead of spinning: beside a busy neighbour, spinning ones take the processor from the
 # very thread they wait for, and a step can take many times as long.
 _PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -30,12 +31,19 @@ class TrainingProcess:
         waits: tells whether a job waits for a worker.
         environment: the child's whole environment; its own OpenMP wait policy, if it has one, wins over ours.
         job: the one to work on; None for the oldest that waits.
+        module: what the child runs.
     """
 
-    def __init__(self, waits: Callable[[], bool], environment: Mapping[str, str], job: int | None = None) -> None:
+    def __init__(
+        self,
+        waits: Callable[[], bool],
+        environment: Mapping[str, str],
+        job: int | None = None,
+        module: str = __name__,
+    ) -> None:
         self._waits = waits
         self._environment = {**_PATIENT, **environment}
-        self._command = [sys.executable, "-m", __name__, *([] if job is None else [str(job)])]
+        self._command = [sys.executable, "-m", module, *([] if job is None else [str(job)])]
         self._child: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
@@ -56,6 +64,15 @@ class TrainingProcess:
     def pid(self) -> int | None:
         """Of the child that was started last, if it was not found to have ended."""
         return None if self._child is None else self._child.pid
+
+    def finish(self, seconds: float = _END_SECONDS) -> None:
+        """Let the child, whose job is closed, end by itself: it still has to tell Label Studio and to tidy up."""
+        if self._child is None:
+            return
+        try:
+            self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            log.error("the job is closed, but its process does not end within %g s and is stopped", seconds)
 
     def close(self) -> None:
         """Let the child give its job back and end."""

@@ -72,7 +72,8 @@ def judge(contest: Contest) -> Ruling:
     return Ruling(True, f"better on {len(contest.images)} images", {})
 
 
-def main(home: Path, seconds: float) -> None:
+def learn_in(home: Path, seconds: float, announce: Callable[[str], None]) -> tuple[Training, Learn]:
+    """As ``bootstrap.build_learn``: the queue in ``home``, and what works on it with ``seconds`` for each step."""
     unit_of_work = partial(SqlUnitOfWork, open_engine(f"sqlite:///{home / 'glip.sqlite3'}"))
     parts = LearnParts(
         unit_of_work=unit_of_work,
@@ -82,11 +83,16 @@ def main(home: Path, seconds: float) -> None:
         trainer=CountingTrainer(seconds),
         files=VersionFolders(home),
         judge=judge,
-        announce=lambda project: None,
+        announce=announce,
     )
-    claim = Training(unit_of_work, LEASE_SECONDS).claim("child")
+    return Training(unit_of_work, LEASE_SECONDS), Learn(parts)
+
+
+def main(home: Path, seconds: float) -> None:
+    training, learn = learn_in(home, seconds, lambda project: None)
+    claim = training.claim("child")
     if claim is not None:
-        Learn(parts)(claim)
+        learn(claim)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def command(
     if job.request != wanted:
         click.echo(f"job {job.id} is open already (asked by: {job.request.reason}); waiting for it", err=True)
     waits = lambda: job.id in training.claimable()  # noqa: E731
-    done = _watch(training, job, TrainingProcess(waits, child_environment(), job.id))
+    done = watch(training, job, TrainingProcess(waits, child_environment(), job.id))
     if as_json:
         click.echo(json.dumps(job_to_json(done), ensure_ascii=False))
     if done.version is None:
@@ -93,7 +93,7 @@ def command(
         click.echo(done.outcome)
 
 
-def _watch(training: "Training", job: "TrainingJob", process: "TrainingProcess") -> "TrainingJob":
+def watch(training: "Training", job: "TrainingJob", process: "TrainingProcess") -> "TrainingJob":
     """Show the progress until the job is closed, by whomever."""
     live, shown = sys.stderr.isatty(), ""
     try:
@@ -105,6 +105,7 @@ def _watch(training: "Training", job: "TrainingJob", process: "TrainingProcess")
                 click.echo(f"\r\033[K{line}" if live else line, nl=not live, err=True)
                 shown = line
             if not found.is_open:
+                process.finish()
                 return found
             process()
             time.sleep(_POLL_SECONDS)

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from backend.commands.train import watch
+from backend.domain.learning import JobState
+from backend.services.training import Training
 from backend.settings import child_environment
 from backend.training_process import TrainingProcess
+from tests.backend.test_killed_training import prepare
+from tests.facts import UID
+from tests.slow_ending_child import ANNOUNCED
 
 
 def test_the_child_is_in_our_session_where_its_low_priority_counts_and_spared_by_ctrl_c(tmp_path: Path) -> None:
@@ -35,6 +41,27 @@ def test_a_child_that_is_stopped_before_it_has_a_job_ends_without_a_word(
     finally:
         process.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_child_whose_job_is_closed_is_waited_for_until_label_studio_was_told(tmp_path: Path) -> None:
+    training = Training(prepare(tmp_path))
+    (job,) = training.of(UID)
+    environment = child_environment(HOME=str(tmp_path), DATABASE_URL="")
+    waits = lambda: job.id in training.claimable()  # noqa: E731
+    done = watch(training, job, TrainingProcess(waits, environment, job.id, "tests.slow_ending_child"))
+    assert done.state is JobState.DONE
+    assert (tmp_path / ANNOUNCED).exists()
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_a_child_that_does_not_end_is_stopped_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = TrainingProcess(lambda: True, child_environment(HOME=str(tmp_path), DATABASE_URL=""))
+    process()
+    process.finish(0.01)
+    process.close()
+    assert "does not end within 0.01 s and is stopped" in caplog.text
 
 
 def test_without_a_job_no_child_is_started(tmp_path: Path) -> None:
