@@ -56,9 +56,10 @@ class House:
     def settings(self) -> Settings:
         return Settings.from_env(self.environment)
 
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *words: str, **settings: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "backend.cli", *words]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=SECONDS)
+        environment = self.environment | {f"GLIP_LABEL_{name}": value for name, value in settings.items()}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
 
 
 @pytest.fixture
@@ -162,6 +163,17 @@ def test_a_project_without_annotations_cannot_be_trained_and_says_why(house: Hou
     done = house.run("train", "--project", "empty")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("glip-label: project 'empty' has no image to learn from")
+
+
+@pytest.mark.parametrize("setting", [("MODEL", "glip-x"), ("DEVICE", "gpu")])
+def test_a_model_or_device_that_is_not_there_is_said_in_one_line_and_nothing_is_queued(
+    house: House, setting: tuple[str, str]
+) -> None:
+    name, value = setting
+    done = house.run("train", "--project", "street", **{name: value})
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"glip-label: no {name.lower()} {value!r}")
+    assert Training(partial(SqlUnitOfWork, open_prepared(house.settings.database_url))).of(UID) == []
 
 
 def test_a_part_that_cannot_be_frozen_is_named(house: House) -> None:

@@ -63,7 +63,8 @@ def command(
     """
     if freeze and mode != "full":
         raise UsageError("--freeze goes with --mode full: the other modes freeze all but their own part")
-    from backend.bootstrap import open_database
+    from backend.bootstrap import build_detector, open_database
+    from backend.device import check_device
     from backend.domain.learning import Mode, TrainingRequest, job_to_json
     from backend.services.corrections import CorrectionsService
     from backend.services.projects import find_project
@@ -77,6 +78,9 @@ def command(
     Worker(CorrectionsService(unit_of_work)).drain()
     with unit_of_work() as unit:
         state = find_project(unit.projects.all(), project)
+    build_detector(settings)  # what nobody could begin would stay open
+    if settings.device is not None:
+        check_device(settings.device)
     training = Training(unit_of_work)
     chosen = None if mode is None else Mode(mode)
     wanted = TrainingRequest("command", chosen, minutes, images, seed, not no_promote, self_training, freeze, from_base)
