@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 
-from backend.errors import GlipLabelError
+from backend.errors import GlipLabelError, TrainingError
 from backend.settings import Settings
 
 _LOWEST_PRIORITY = 19
 _STOP_SECONDS = 20.0
+_PAUSES = (5.0, 600.0)  # seconds after a child that ended badly: the first, doubled each time, and the longest
 _END_SECONDS = 60.0  # that a child may take after its job, to tell Label Studio of what came of it
 # A thread that waits sleeps instead of spinning: beside a busy neighbour, spinning ones take the processor from the
 # very thread they wait for, and a step can take many times as long.
@@ -32,6 +34,7 @@ class TrainingProcess:
         environment: the child's whole environment; its own OpenMP wait policy, if it has one, wins over ours.
         job: the one to work on; None for the oldest that waits.
         module: what the child runs.
+        clock: tells seconds.
     """
 
     def __init__(
@@ -40,25 +43,44 @@ class TrainingProcess:
         environment: Mapping[str, str],
         job: int | None = None,
         module: str = __name__,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._waits = waits
         self._environment = {**_PATIENT, **environment}
         self._command = [sys.executable, "-m", module, *([] if job is None else [str(job)])]
+        self._clock = clock
         self._child: subprocess.Popen[bytes] | None = None
+        self._pause, self._not_before = _PAUSES[0], clock()
 
     def __call__(self) -> None:
-        """Start the child if a job waits and none is at work."""
-        if self._child is not None and self._child.poll() is None:
-            return
-        if self._child is not None and self._child.returncode:
-            log.error("training ended with exit code %d; its job goes on later", self._child.returncode)
-        self._child = None
-        if self._waits():
+        """Start the child if a job waits and none is at work.
+
+        Raises:
+            TrainingError: the last one ended badly, which is said once; the next starts after a pause.
+        """
+        if self._child is not None:
+            code = self._child.poll()
+            if code is None:
+                return
+            self._child = None
+            self._look_at_end(code)
+        if self._clock() >= self._not_before and self._waits():
             # A group of its own, which Ctrl-C spares, but no session: Linux divides the processor evenly among
             # sessions, whatever the priorities in them.
             self._child = subprocess.Popen(  # noqa: S603 - our own module
                 self._command, env=self._environment, stdin=subprocess.DEVNULL, process_group=0
             )
+
+    def _look_at_end(self, code: int) -> None:
+        """Whatever is wrong may stay wrong, and each start takes seconds of the processor."""
+        if code == 0:
+            self._pause = _PAUSES[0]
+            return
+        pause, self._pause = self._pause, min(2 * self._pause, _PAUSES[1])
+        self._not_before = self._clock() + pause
+        raise TrainingError(
+            f"its process ended with exit code {code}; the next one starts in {pause:.0f} s at the earliest"
+        )
 
     @property
     def pid(self) -> int | None:

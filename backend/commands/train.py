@@ -98,8 +98,12 @@ def command(
 
 
 def watch(training: "Training", job: "TrainingJob", process: "TrainingProcess") -> "TrainingJob":
-    """Show the progress until the job is closed, by whomever."""
-    live, shown = sys.stderr.isatty(), ""
+    """Show the progress until the job is closed, by whomever.
+
+    Raises:
+        TrainingError: the job is gone, or its process ended before it took the job, as the next one would.
+    """
+    live, shown, attempts = sys.stderr.isatty(), "", job.attempts
     try:
         while True:
             found = training.find(job.id)
@@ -111,7 +115,18 @@ def watch(training: "Training", job: "TrainingJob", process: "TrainingProcess") 
             if not found.is_open:
                 process.finish()
                 return found
-            process()
+            if process.pid is None:
+                attempts = found.attempts
+            try:
+                process()
+            except TrainingError as error:
+                now = training.find(job.id)
+                if now is not None and now.attempts == attempts:
+                    raise TrainingError(
+                        f"job {job.id} waits, since training could not begin: cure what the lines above tell, and run "
+                        "this again"
+                    ) from error
+                click.echo(f"glip-label: training: {error}", err=True)
             time.sleep(_POLL_SECONDS)
     finally:
         if live and shown:

@@ -10,6 +10,7 @@ import pytest
 
 from backend.commands.train import watch
 from backend.domain.learning import JobState
+from backend.errors import TrainingError
 from backend.services.training import Training
 from backend.settings import child_environment
 from backend.training_process import TrainingProcess
@@ -52,6 +53,69 @@ def test_a_child_whose_job_is_closed_is_waited_for_until_label_studio_was_told(t
     assert done.state is JobState.DONE
     assert (tmp_path / ANNOUNCED).exists()
     assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_what_ends_before_it_takes_the_job_is_not_tried_again_by_who_waits_for_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training = Training(prepare(tmp_path))
+    (job,) = training.of(UID)
+    environment = child_environment(HOME=str(tmp_path), DATABASE_URL="", MODEL="glip-x")
+    with pytest.raises(TrainingError, match=f"^job {job.id} waits, since training could not begin: cure"):
+        watch(training, job, TrainingProcess(lambda: True, environment, job.id))
+    assert "no model 'glip-x'" in capfd.readouterr().err
+    assert training.of(UID) == [job]
+
+
+def test_what_ends_with_the_job_in_hand_is_followed_by_another(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training = Training(prepare(tmp_path))
+    (job,) = training.of(UID)
+    in_the_way = tmp_path / "jobs"
+    in_the_way.touch()
+
+    def waits() -> bool:
+        if training.of(UID)[0].attempts and in_the_way.is_file():
+            in_the_way.unlink()
+        return job.id in training.claimable()
+
+    environment = child_environment(HOME=str(tmp_path), DATABASE_URL="")
+    fast = lambda: 100 * time.monotonic()  # noqa: E731
+    done = watch(training, job, TrainingProcess(waits, environment, job.id, "tests.slow_ending_child", fast))
+    assert (done.state, done.attempts) == (JobState.DONE, 2)
+    told = capfd.readouterr().err
+    assert "jobs/1: cannot be made" in told
+    assert told.count("training: its process ended with exit code 1; the next one starts in 5 s at the earliest") == 1
+
+
+def test_after_children_that_ended_badly_the_next_waits_longer_each_time(tmp_path: Path) -> None:
+    now, waiting, script = [0.0], [True], tmp_path / "child.py"
+    environment = {**child_environment(), "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = TrainingProcess(lambda: waiting[0], environment, module="child", clock=lambda: now[0])
+
+    def run() -> None:
+        process()
+        while process.pid is not None:
+            time.sleep(0.01)
+            process()
+
+    script.write_text("raise SystemExit(3)")
+    for pause in (5, 10, 20, 40, 80, 160, 320, 600, 600):
+        with pytest.raises(TrainingError, match=f"exit code 3; the next one starts in {pause} s"):
+            run()
+        now[0] += pause - 1
+        process()
+        assert process.pid is None
+        now[0] += 1
+    script.write_text("")
+    process()
+    waiting[0] = False
+    run()
+    waiting[0] = True
+    script.write_text("raise SystemExit(3)")
+    with pytest.raises(TrainingError, match="the next one starts in 5 s"):
+        run()
 
 
 def test_a_child_that_does_not_end_is_stopped_and_that_is_said(
