@@ -21,7 +21,7 @@ _SETS = "blood_cells,aquarium,cards,microcontrollers"
 @click.option("--minutes", type=RealRange(min=0, min_open=True), help="Training time, 75 by default.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps instead.")
 @click.option("--no-fusion", is_flag=True, help="The layout of GLIP-T (A), for comparison.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--processes", type=click.IntRange(min=1), default=2, show_default=True, help="One batch each per step.")
 @click.option("--init", type=_FOLDER, help="Model folder to start from.")
 @click.option("--measure", "split", metavar="SPLIT", help="Train nothing: AP50 of the model in OUT, on this split.")

@@ -23,7 +23,13 @@ _POLL_SECONDS = 0.5
 @click.option("--mode", type=click.Choice(["prompt", "head", "full"]), help="What to train.  [default: by the data]")
 @click.option("--minutes", type=RealRange(0, min_open=True), help="Train for this long at most.")
 @click.option("--images", type=click.IntRange(1), help="Learn from this many reviewed images at most.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same data and seed give the same model.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="The same data and seed give the same model.",
+)
 @click.option("--no-promote", is_flag=True, help="Compare, but leave in production what is there.")
 @click.option(
     "--self-training",
