@@ -9,7 +9,7 @@
     ├── ModelError            weights that cannot be used         exit 1, HTTP 503
     ├── TrainingError         data that cannot teach a model      exit 1, HTTP 422
     ├── LeaseLostError        a job that another worker took over exit 1
-    ├── StorageError          database that cannot be used        exit 1, HTTP 503
+    ├── StorageError          database or folder: cannot be used  exit 1, HTTP 503
     │   └── ValueRefusedError a value that it cannot hold         exit 1, HTTP 422
     └── LabelStudioError      Label Studio away or refusing       exit 1, HTTP 502
 
@@ -71,7 +71,7 @@ class LeaseLostError(GlipLabelError):
 
 
 class StorageError(GlipLabelError):
-    """A database that is missing, read-only, or of another schema."""
+    """A database that is missing, read-only, or of another schema; a folder that cannot be written."""
 
     status = 503
 

@@ -1,6 +1,9 @@
 """The ``Trainer`` port on ``glip_model``: frozen data in, examples between, an adapter or a model out."""
 
+import errno
 import logging
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import partial
@@ -16,7 +19,7 @@ from backend.domain.geometry import Box
 from backend.domain.learning import Mode, TrainingProgress, TrainingRequest
 from backend.domain.records import names_sides
 from backend.domain.training_data import FrozenData, Part, PseudoImage, ReviewedImage
-from backend.errors import ImageError, ModelError, TrainingError
+from backend.errors import ImageError, ModelError, StorageError, TrainingError
 from backend.ports import Images
 from glip_model.finetune import TrainingExample
 from glip_model.loading import ModelFolderError
@@ -29,6 +32,7 @@ _MODES: Mapping[Mode, Literal["prompt", "head", "full"]] = {
     Mode.HEAD: "head",
     Mode.FULL: "full",
 }
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PSEUDO_WEIGHT = 0.5  # of a picture that a model labelled, beside 1 for one that a person did
 
 
@@ -84,6 +88,13 @@ class GlipTrainer:
             raise TrainingError(str(error)) from error
         except ModelFolderError as error:
             raise ModelError(str(error)) from error
+        except Exception as error:  # the tokenizers' library has no other for a file that it cannot write
+            reason = _no_room(error)
+            if reason is None:
+                raise
+            raise StorageError(
+                f"{folder}: cannot be written ({reason}): make room; training goes on where it was"
+            ) from error
         return Mode(settings.mode)
 
 
@@ -95,6 +106,17 @@ def _run(run: Callable[[], None], checkpoint: Path) -> None:
         log.warning("%s: of other settings or another base, as before an upgrade: training begins anew", checkpoint)
         checkpoint.unlink()
         run()
+
+
+def _no_room(error: BaseException | None) -> str | None:
+    """What the system said where a write had no room, which torch and the libraries in Rust tell each in its way."""
+    while error is not None:
+        in_rust = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(in_rust[1]) if in_rust else None
+        if number in _NO_ROOM:
+            return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def training_examples(data: FrozenData, images: Images) -> list[TrainingExample]:

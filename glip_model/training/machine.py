@@ -37,7 +37,15 @@ def pixel_values(rgb: Tensor, settings: PixelSettings) -> Tensor:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write aside and rename, so that a killed run always finds a whole checkpoint."""
+    """Write aside and rename, so that a killed run always finds a whole checkpoint.
+
+    Raises:
+        OSError, RuntimeError: it cannot be written; of the latter the former is the context.
+    """
     aside = path.with_name(f"{path.name}.part")
-    torch.save(state, aside)
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:  # which torch opened itself it does not say why writing failed
+            torch.save(state, file)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

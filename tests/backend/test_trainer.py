@@ -1,6 +1,9 @@
 """The trainer port: what frozen data become for the model."""
 
 import json
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +14,15 @@ from backend.domain.geometry import Box
 from backend.domain.learning import Mode, TrainingProgress, TrainingRequest
 from backend.domain.records import Picture
 from backend.domain.training_data import FrozenData, LabelledBox, PseudoImage, ReviewedImage
-from backend.errors import ImageError
+from backend.errors import ImageError, StorageError
 from backend.trainer import PSEUDO_WEIGHT, GlipTrainer, training_examples
 from glip_model.adapters import load_adapter
 from glip_model.finetune import CHECKPOINT, FinetuneSettings
 from glip_model.loading import load_model_folder
 from tests.fake_learning import digest_of
 from tests.fakes import FakeImages
-from tests.glip_model.tiny import noise, tiny_model, tiny_processor
+from tests.glip_model.text import small_tokenizer
+from tests.glip_model.tiny import WORDS, noise, tiny_model, tiny_processor
 
 CPU = torch.device("cpu")
 LABELS = (("cat", ("cat",)), ("dog", ("dog",)))
@@ -120,6 +124,62 @@ def test_a_job_whose_checkpoint_is_of_other_settings_begins_anew_and_says_so(
     assert [record.getMessage() for record in caplog.records] == [
         f"{out / CHECKPOINT}: of other settings or another base, as before an upgrade: training begins anew"
     ]
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """As on a full disk, files do not grow beyond ``size`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_told_with_the_folder_and_training_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    base, out = tmp_path / "tiny", tmp_path / "out"
+    tiny_model().save_pretrained(base)
+    tiny_processor().save_pretrained(base)
+    out.mkdir()
+    trainer = GlipTrainer(base, FakeImages({REVIEWED.sha256: picture(1)}), "cpu", minutes=1e-5)
+    data, request = FrozenData(LABELS, (REVIEWED,)), TrainingRequest("command", Mode.HEAD)
+
+    with largest_file(4096), pytest.raises(StorageError, match=rf"^{out}: cannot be written \(File too large\): make"):
+        trainer.train(data, request, None, out, lambda progress: None)
+    assert list(out.iterdir()) == []
+    trainer.train(data, request, None, out, lambda progress: None)
+    assert (out / "adapter.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: tiny_model().save_pretrained(folder),
+        lambda folder: small_tokenizer(WORDS).backend_tokenizer.save(str(folder / "tokenizer.json")),
+        lambda folder: (folder / "adapter.json").write_text("{}" * 1000),
+    ],
+    ids=["safetensors", "tokenizers", "python"],
+)
+def test_a_full_disk_is_known_whichever_library_writes(
+    write: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glip_model.finetune.finetune", lambda *given: write(given[4]))
+    trainer = GlipTrainer(tmp_path, FakeImages(), "cpu")
+
+    with largest_file(1024), pytest.raises(StorageError, match="cannot be written"):
+        trainer.train(FrozenData(LABELS, (REVIEWED,)), TrainingRequest("command"), None, tmp_path, lambda _: None)
+
+
+def test_a_defect_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def finetune(*given: object) -> None:
+        raise RuntimeError("?")
+
+    monkeypatch.setattr("glip_model.finetune.finetune", finetune)
+    trainer = GlipTrainer(tmp_path, FakeImages(), "cpu")
+
+    with pytest.raises(RuntimeError, match=r"^\?$"):
+        trainer.train(FrozenData(LABELS, (REVIEWED,)), TrainingRequest("command"), None, tmp_path, lambda _: None)
 
 
 @pytest.mark.parametrize(("word", "mirrors"), [("cat", True), ("left hand", False), ("leftover", True)])
