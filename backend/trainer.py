@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import glip_model.finetune as finetuning
@@ -88,6 +89,12 @@ class GlipTrainer:
             raise TrainingError(str(error)) from error
         except ModelFolderError as error:
             raise ModelError(str(error)) from error
+        except torch.OutOfMemoryError as error:
+            less = "--mode head or prompt, " if settings.mode == "full" else ""
+            raise TrainingError(
+                f"{self._device} has too little memory to train {base.name} in mode {settings.mode}: take {less}a "
+                "smaller model (GLIP_LABEL_MODEL) or another device (GLIP_LABEL_DEVICE)"
+            ) from error
         except Exception as error:  # the tokenizers' library has no other for a file that it cannot write
             reason = _no_room(error)
             if reason is None:

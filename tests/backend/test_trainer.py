@@ -14,7 +14,7 @@ from backend.domain.geometry import Box
 from backend.domain.learning import Mode, TrainingProgress, TrainingRequest
 from backend.domain.records import Picture
 from backend.domain.training_data import FrozenData, LabelledBox, PseudoImage, ReviewedImage
-from backend.errors import ImageError, StorageError
+from backend.errors import ImageError, StorageError, TrainingError
 from backend.trainer import PSEUDO_WEIGHT, GlipTrainer, training_examples
 from glip_model.adapters import load_adapter
 from glip_model.finetune import CHECKPOINT, FinetuneSettings
@@ -169,6 +169,18 @@ def test_a_full_disk_is_known_whichever_library_writes(
 
     with largest_file(1024), pytest.raises(StorageError, match="cannot be written"):
         trainer.train(FrozenData(LABELS, (REVIEWED,)), TrainingRequest("command"), None, tmp_path, lambda _: None)
+
+
+def test_too_little_memory_names_what_needs_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def finetune(*given: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("glip_model.finetune.finetune", finetune)
+    trainer, request = GlipTrainer(tmp_path, FakeImages(), "cpu"), TrainingRequest("command", Mode.FULL)
+    cure = r"take --mode head or prompt, a smaller model .* or another device"
+
+    with pytest.raises(TrainingError, match=f"^cpu has too little memory to train .* in mode full: {cure}"):
+        trainer.train(FrozenData(LABELS, (REVIEWED,)), request, None, tmp_path, lambda _: None)
 
 
 def test_a_defect_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
