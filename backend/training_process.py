@@ -117,15 +117,20 @@ def main(arguments: Sequence[str]) -> int:
     os.nice(_LOWEST_PRIORITY)
     try:
         training, learn = build_learn(Settings.from_env())
+        # A claim that is not given back keeps others away for a minute: one that is being made is made first.
+        stops: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, _: stops.append(number))
         claim = training.claim(f"{socket.gethostname()}:{os.getpid()}", int(arguments[0]) if arguments else None)
         if claim is None:
             return 0
-        # Before, SIGTERM just ends it: there is nothing to give back.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            if stops:
+                raise KeyboardInterrupt
             learn(claim)
         except KeyboardInterrupt:
             claim.release()
+            log.info("job=%d stopped", claim.job.id)
         except GlipLabelError:
             raise
         except Exception as error:

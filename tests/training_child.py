@@ -72,9 +72,13 @@ def judge(contest: Contest) -> Ruling:
     return Ruling(True, f"better on {len(contest.images)} images", {})
 
 
+def open_in(home: Path) -> partial[SqlUnitOfWork]:
+    return partial(SqlUnitOfWork, open_engine(f"sqlite:///{home / 'glip.sqlite3'}"))
+
+
 def learn_in(home: Path, seconds: float, announce: Callable[[str], None]) -> tuple[Training, Learn]:
     """As ``bootstrap.build_learn``: the queue in ``home``, and what works on it with ``seconds`` for each step."""
-    unit_of_work = partial(SqlUnitOfWork, open_engine(f"sqlite:///{home / 'glip.sqlite3'}"))
+    unit_of_work = open_in(home)
     parts = LearnParts(
         unit_of_work=unit_of_work,
         gathering=Gathering(FakeReviewedProjects(IMAGES), unit_of_work),

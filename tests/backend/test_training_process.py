@@ -1,6 +1,7 @@
 """The child that trains: what the service that started it owes to people who wait for answers."""
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -65,6 +66,17 @@ def test_what_ends_before_it_takes_the_job_is_not_tried_again_by_who_waits_for_i
         watch(training, job, TrainingProcess(lambda: True, environment, job.id))
     assert "no model 'glip-x'" in capfd.readouterr().err
     assert training.of(UID) == [job]
+
+
+def test_a_child_that_is_stopped_as_soon_as_it_has_the_job_gives_it_back(tmp_path: Path) -> None:
+    training = Training(prepare(tmp_path))
+    (job,) = training.of(UID)
+    command = [sys.executable, "-m", "tests.stopped_child", str(job.id)]
+    done = subprocess.run(command, env=child_environment(HOME=str(tmp_path), DATABASE_URL=""), capture_output=True)
+    assert done.returncode == 0
+    assert b"job=1 stopped" in done.stderr
+    assert training.of(UID)[0].attempts == 1
+    assert training.claimable() == [job.id]
 
 
 def test_what_ends_with_the_job_in_hand_is_followed_by_another(
