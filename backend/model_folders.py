@@ -8,6 +8,7 @@ from pathlib import Path
 
 import glip_model
 from backend.errors import GlipLabelError, ModelError
+from glip_model.published import PUBLISHED
 from integrations.written_aside import write_json
 
 DEMO_MODEL = "glip-nano"
@@ -31,7 +32,9 @@ def find_model(model: str, pulled: Path) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
-    raise ModelError(f"no model {model!r}: fetch it with `glip-label weights pull {model}`, or give a model's folder")
+    if model in PUBLISHED:
+        raise ModelError(f"no model {model!r} here: fetch it with `glip-label weights pull {model}`")
+    raise ModelError(f"no model {model!r}: there are {DEMO_MODEL}, {', '.join(PUBLISHED)}, and folders with a model")
 
 
 def model_version(folder: Path, cache: Path) -> str:

@@ -100,8 +100,10 @@ class StoredProjects:
 
 def _config(project: ProjectState) -> LabelingConfig:
     if not project.label_config:
+        name = project.title or project.uid
+        if project.id == 0:
+            raise LabelConfigError(f"project {name!r} was imported, and imported data sets cannot be trained on")
         raise LabelConfigError(
-            f"the labelling config of project {project.title or project.uid!r} is not known: run "
-            f"`glip-label sync --project {project.id}` first (imported data sets cannot be trained on)"
+            f"the labelling config of project {name!r} is not known: run `glip-label sync --project {project.id}` first"
         )
     return parse_labeling_config(project.label_config)

@@ -90,4 +90,5 @@ def test_a_project_that_is_not_known_is_one_line_and_exit_code_2(
     monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
     monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
     assert run(["stats", "--project", "street"]) == 2
-    assert capsys.readouterr().err == "glip-label: no project 'street' is known: none has sent anything\n"
+    error = "no project 'street' is known: none has sent anything to this database: run `glip-label connect`"
+    assert capsys.readouterr().err == f"glip-label: {error}\n"

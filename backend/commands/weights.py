@@ -92,7 +92,7 @@ def pull(name: str, tokenizer: Path | None) -> None:
 
 
 @command.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--variant", type=click.Choice(_VARIANTS), help="Which published layout the checkpoint has.")
 @click.option("--config", type=click.Path(path_type=Path), help="JSON file with the fields of a GlipConfig instead.")

@@ -19,6 +19,5 @@ def find_project(projects: Iterable[ProjectState], wanted: str) -> ProjectState:
     listed = ", ".join(f"{each.title!r} ({each.uid})" for each in found or known)
     if found:
         raise UsageError(f"several projects are called {wanted!r}: name one by the number in brackets of {listed}")
-    raise UsageError(
-        f"no project {wanted!r} is known: " + (f"there are {listed}" if known else "none has sent anything")
-    )
+    there = f"there are {listed}" if known else "none has sent anything to this database: run `glip-label connect`"
+    raise UsageError(f"no project {wanted!r} is known: {there}")

@@ -22,16 +22,23 @@ def test_a_pulled_model_is_found_by_name_and_any_by_its_folder(tmp_path: Path) -
     assert find_model(str(pulled), tmp_path / "empty") == pulled
 
 
-@pytest.mark.parametrize("model", ["glip-x", "..", ".", "", "no/such/folder"])
-def test_a_model_that_is_not_there_is_said_with_the_cure(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    if model in ("..", ".", ""):
-        assert find_model(model, tmp_path).is_dir()
-        return
-    with pytest.raises(ModelError, match="weights pull"):
+@pytest.mark.parametrize(
+    ("model", "cure"),
+    [
+        ("glip-t", "fetch it with `glip-label weights pull glip-t`"),
+        ("glip-x", "there are glip-nano, glip-t"),
+        ("no/such/folder", "there are glip-nano, glip-t"),
+    ],
+)
+def test_a_model_that_is_not_there_is_said_with_the_cure(model: str, cure: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=cure):
         find_model(model, tmp_path)
+
+
+@pytest.mark.parametrize("model", ["..", ".", ""])
+def test_dots_and_nothing_are_folders_and_no_names(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_model(model, tmp_path / "models") == Path(model)
 
 
 def test_the_version_names_the_content_and_not_the_place(tmp_path: Path) -> None:
