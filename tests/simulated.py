@@ -11,6 +11,7 @@ import numpy as np
 from backend.domain.learning import Contest, Mode, ModelVersion, Ruling, TrainingProgress, TrainingRequest
 from backend.domain.records import Label, Picture, Proposal, Query
 from backend.domain.training_data import FrozenData, Part
+from backend.errors import TrainingError
 from backend.ports import Detector
 from backend.services.simulate import SimulationTools, TrueProject
 from backend.services.simulated_view import TrueImage
@@ -63,6 +64,8 @@ class Learner:
         folder: Path,
         progress: Callable[[TrainingProgress], None],
     ) -> Mode:
+        if not any(image.boxes for image in data.part(Part.TRAIN)):
+            raise TrainingError("no example has a box: there is nothing to learn from yet")
         self.trained.append(data)
         self.starts.append(start)
         folder.mkdir()

@@ -280,6 +280,8 @@ class _Run:
         # Named by its folder, which is named by what it learned: the same in every run of this project.
         name = None if start is None else start.name
         data = FrozenData(labels, tuple(reviewed for _, reviewed in self._reviewed), start=name)
+        if not any(image.boxes for image in data.part(Part.TRAIN)):
+            return _Learned()  # a job would fail; the next one is due after as many images more
         candidate, seconds = self._simulation.trained(data, start, self._seed)
         ruling, looked = self._judge(candidate, self._held_out()), None
         if before is not None and not ruling.promote:

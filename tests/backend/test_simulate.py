@@ -52,6 +52,16 @@ def test_a_model_looks_at_an_image_once_for_all_strategies_and_seeds(tmp_path: P
     assert len(set(learner.asked)) == len(learner.asked)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_while_no_box_can_be_learned_from_nothing_is_trained(seed: int, tmp_path: Path) -> None:
+    learner = Learner(PROJECT, POOR, GOOD)
+    rounds = rounds_of(
+        Simulation(PROJECT, make_tools(learner, tmp_path), SimulationSettings(batch=1)), RANDOM, seeds=[seed]
+    )
+    assert sum(len(each.drawn) for each in rounds) == len(PROJECT.pool)
+    assert learner.trained
+
+
 def test_the_model_learns_from_what_was_reviewed_so_far_and_never_from_test_images(tmp_path: Path) -> None:
     learner = Learner(PROJECT, POOR, GOOD)
     simulation = Simulation(PROJECT, make_tools(learner, tmp_path), SimulationSettings(batch=6))
@@ -84,7 +94,7 @@ def test_a_candidate_proposes_only_after_the_gate_let_it_pass(tmp_path: Path) ->
 
     learner = Learner(PROJECT, POOR, GOOD)
     tools = make_tools(learner, tmp_path, judge=second_passes)
-    rounds = rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=5)), RANDOM)
+    rounds = rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=5)), RANDOM, seeds=[1])
     assert [each.model for each in rounds] == [*["synthetic-01234567"] * 2, "synthetic-0002", "synthetic-0002"]
     assert [each.ruling and each.ruling.promote for each in rounds] == [False, True, False, None]
     assert [contest.attempt for contest in contests] == [1, 2, 1]
@@ -109,7 +119,7 @@ def test_what_was_refused_though_promising_learns_on_and_is_looked_at_again(tmp_
 
     tools = make_tools(learner, tmp_path, judge=judge)
     settings = SimulationSettings(batch=3, mode=Mode.FULL)
-    rounds = rounds_of(Simulation(PROJECT, tools, settings), RANDOM)
+    rounds = rounds_of(Simulation(PROJECT, tools, settings), RANDOM, seeds=[1])
     first, second, third, fourth = learner.starts
     assert first is None
     assert second is not None
@@ -140,7 +150,7 @@ def test_nothing_learns_where_only_zero_shot_is_wanted_or_after_the_last_round(t
     learner = Learner(PROJECT, POOR, GOOD)
     simulation = Simulation(PROJECT, make_tools(learner, tmp_path), SimulationSettings(batch=5, rounds=2))
     assert all(each.ruling is None for each in rounds_of(simulation, ZERO_SHOT))
-    assert [each.ruling is None for each in rounds_of(simulation, RANDOM)] == [False, False, True, True]
+    assert [each.ruling is None for each in rounds_of(simulation, RANDOM, seeds=[1])] == [False, False, True, True]
     assert len(learner.trained) == 2
 
 
