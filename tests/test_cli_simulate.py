@@ -79,7 +79,7 @@ def test_an_image_to_measure_on_must_not_be_learned_from(folder: Path, capsys: p
 @pytest.mark.parametrize(
     ("names", "categories", "complaint"),
     [
-        (NAMES[3:], (*CATEGORIES, Category(10, "owl")), "differ in their categories: owl"),
+        (NAMES[3:], (*CATEGORIES, Category(10, "owl")), "differ in their categories: list owl in both files"),
         ((), CATEGORIES, "has no images"),
     ],
 )

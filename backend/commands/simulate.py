@@ -151,12 +151,16 @@ def read_data(folder: Path, train: Path, test: Path) -> SimulationData:
             raise UsageError(f"{path} has no {'categories' if dataset.images else 'images'}: nothing to simulate")
     names, others = ({category.name for category in dataset.categories} for dataset in datasets)
     if names != others:
-        raise UsageError(f"{train} and {test} differ in their categories: {', '.join(sorted(names ^ others))}")
+        only = ", ".join(sorted(names ^ others))
+        raise UsageError(f"{train} and {test} differ in their categories: list {only} in both files, or in neither")
     files: dict[str, Path] = {}
     pool, held_out = (tuple(_true_images(folder, dataset, files)) for dataset in datasets)
     both = {image.sha256 for image in pool} & {image.sha256 for image in held_out}
     if both:
-        raise UsageError(f"{len(both)} images are in {train} and in {test}, one is {files[both.pop()]}")
+        one = files[min(both)]
+        raise UsageError(
+            f"{len(both)} images are in {train} and in {test}: leave {one} and the others out of one of them"
+        )
     labels = tuple(Label(category.name) for category in datasets[0].categories)
     return SimulationData(TrueProject(labels, pool, held_out), files, datasets[1])
 
