@@ -98,7 +98,7 @@ class FakeTables:
     predicted_at: dict[str, datetime] = field(default_factory=dict)
     thresholds: dict[str, float | None] = field(default_factory=dict)
     projects: dict[str, ProjectState] = field(default_factory=dict)
-    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: dict[str, dict[str, datetime | None]] = field(default_factory=dict)
     tasks: dict[tuple[str, int], TaskState] = field(default_factory=dict)
     versions: dict[tuple[str, int, datetime], Annotation] = field(default_factory=dict)
     deleted: set[tuple[str, int]] = field(default_factory=set)
@@ -176,11 +176,12 @@ class FakeProjects:
     def put(self, state: ProjectState) -> None:
         self._tables.projects[state.uid] = replace(state, labels=())
 
-    def labels(self, project: str) -> tuple[str, ...]:
-        return self._tables.labels.get(project, ())
+    def labels(self, project: str) -> Mapping[str, datetime | None]:
+        return self._tables.labels.get(project, {})
 
-    def add_labels(self, project: str, names: Sequence[str]) -> None:
-        self._tables.labels[project] = tuple(dict.fromkeys([*self.labels(project), *names]))
+    def add_labels(self, project: str, names: Sequence[str], since: datetime | None) -> None:
+        known = self.labels(project)
+        self._tables.labels[project] = {**known, **{name: since for name in names if name not in known}}
 
     def all(self) -> Sequence[ProjectState]:
         return sorted(self._tables.projects.values(), key=lambda state: (state.id, state.uid))

@@ -1,6 +1,7 @@
 """Projects and their labels in tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -40,14 +41,15 @@ class SqlProjects:
         row.updated_at = state.updated_at
         row.label_config = state.label_config
 
-    def labels(self, project: str) -> tuple[str, ...]:
-        return tuple(self._session.scalars(select(LabelRow.name).filter_by(project_uid=project).order_by("number")))
+    def labels(self, project: str) -> Mapping[str, datetime | None]:
+        query = select(LabelRow.name, LabelRow.since).filter_by(project_uid=project).order_by(LabelRow.number)
+        return dict(self._session.execute(query).all())
 
-    def add_labels(self, project: str, names: Sequence[str]) -> None:
+    def add_labels(self, project: str, names: Sequence[str], since: datetime | None) -> None:
         known = self.labels(project)
         new = [name for name in dict.fromkeys(names) if name not in known]
         self._session.add_all(
-            LabelRow(project_uid=project, number=number, name=name)
+            LabelRow(project_uid=project, number=number, name=name, since=since)
             for number, name in enumerate(new, start=len(known) + 1)
         )
 

@@ -30,7 +30,10 @@ class ProjectRow(Base):
 
 
 class LabelRow(Base):
-    """A label's name that was seen in a project; its number, from 1, stays with it for ever."""
+    """A label's name that was seen in a project; its number, from 1, stays with it for ever.
+
+    ``since`` is when a label was added to a project whose labelling config was known; None for those it began with.
+    """
 
     __tablename__ = "labels"
     __table_args__ = (UniqueConstraint("project_uid", "name"),)
@@ -38,6 +41,7 @@ class LabelRow(Base):
     project_uid: Mapped[str] = mapped_column(ForeignKey("projects.uid", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     name: Mapped[str]
+    since: Mapped[datetime | None]
 
 
 class TaskRow(Base):

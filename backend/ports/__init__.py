@@ -114,12 +114,12 @@ class Projects(Protocol):
         """Keep a project's state in place of an earlier one; its labels are not touched."""
         ...
 
-    def labels(self, project: str) -> tuple[str, ...]:
-        """Return the names of all labels ever seen; the first has number 1."""
+    def labels(self, project: str) -> Mapping[str, datetime | None]:
+        """Return all labels ever seen, the first has number 1, and when each was added; None: the project began so."""
         ...
 
-    def add_labels(self, project: str, names: Sequence[str]) -> None:
-        """Give the next numbers to those names that have none."""
+    def add_labels(self, project: str, names: Sequence[str], since: datetime | None) -> None:
+        """Give the next numbers to those names that have none, and keep when they were added."""
         ...
 
     def all(self) -> Sequence[ProjectState]:

@@ -3,7 +3,7 @@
 A project and a task are as they stood last, by Label Studio's clock. Every version of an annotation is kept under its
 own update time; the newest is the current one. A deletion holds for ever, since Label Studio never gives an id twice,
 and that of a task takes its annotations along. Where two facts disagree about one moment, the greater one holds: any
-rule will do that does not depend on which came first.
+rule will do that does not depend on which came first. Of labels alone, numbers and moments depend on that.
 """
 
 from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ def apply_fact(unit: UnitOfWork, fact: Fact) -> None:
             raise ValueError("a fact about tasks or annotations names no project")
         return
     unit.corrections.lock()
-    _apply_project(unit, project)
+    known = _apply_project(unit, project)
     for task in fact.tasks:
         _apply_task(unit, project.uid, task)
     for annotation in fact.annotations:
@@ -100,7 +100,7 @@ def apply_fact(unit: UnitOfWork, fact: Fact) -> None:
     for annotation_id in fact.deleted_annotations:
         unit.corrections.delete_annotation(project.uid, annotation_id)
     seen = (label for annotation in fact.annotations for region in annotation.regions for label in region.labels)
-    unit.projects.add_labels(project.uid, [*project.labels, *seen])
+    unit.projects.add_labels(project.uid, [*project.labels, *seen], _since(known, project))
 
 
 def current_verdicts(unit: UnitOfWork, annotation: Annotation) -> tuple[Verdict, ...]:
@@ -155,14 +155,26 @@ def _is_stale(unit: UnitOfWork, project: str, annotation: Annotation) -> bool:
     return unit.corrections.verdicts(project, annotation) != current_verdicts(unit, annotation)
 
 
-def _apply_project(unit: UnitOfWork, told: ProjectState) -> None:
+def _apply_project(unit: UnitOfWork, told: ProjectState) -> ProjectState | None:
+    """Keep a project's state if it is the newest; returns what was known before."""
     known = unit.projects.state(told.uid)
     if known is None or _project_rank(told) > _project_rank(known):
         unit.projects.put(replace(told, labels=()))
+    return known
 
 
 def _project_rank(project: ProjectState) -> tuple[datetime, str, str]:
     return project.updated_at or _NEVER, project.label_config or "", project.title
+
+
+def _since(known: ProjectState | None, told: ProjectState) -> datetime | None:
+    """The moment when new labels were added, or a later one; None where they may have been there from the start.
+
+    Too late, it makes an image that was reviewed meanwhile teach too little; too early, something wrong.
+    """
+    if known is None or known.label_config is None:
+        return None
+    return told.updated_at or datetime.now(UTC)
 
 
 def _apply_task(unit: UnitOfWork, project: str, told: TaskState) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from random import Random
 
@@ -31,6 +32,7 @@ from tests.facts import (
     UID,
     State,
     annotated,
+    at,
     deleted,
     facts,
     make_annotation,
@@ -97,7 +99,47 @@ def test_labels_keep_their_numbers_when_the_labelling_config_changes() -> None:
             apply_fact(unit, fact)
             unit.commit()
     with database() as unit:
-        assert unit.projects.labels(UID) == ("cat", "dog", "ship", "Ω")
+        assert tuple(unit.projects.labels(UID)) == ("cat", "dog", "ship", "Ω")
+
+
+FIRST = ProjectState(UID, 7, "boats", at(1), "<View/>", ("cat", "dog"))
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+def test_a_label_that_joins_a_known_labelling_config_keeps_since_when(kind: str, engine: Engine) -> None:
+    upgrade(engine)
+    unit_of_work: UnitsOfWork = FakeDatabase() if kind == "fake" else lambda: SqlUnitOfWork(engine)
+    later = replace(FIRST, updated_at=at(9), label_config="<View></View>", labels=("cat", "dog", "ship"))
+    again = replace(later, updated_at=at(12))
+    applied(unit_of_work, [annotated(make_annotation(1, 0, make_region())), *map(Fact, (FIRST, later, again))])
+    with unit_of_work() as unit:
+        assert dict(unit.projects.labels(UID)) == {"cat": None, "dog": None, "ship": at(9)}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Fact(replace(FIRST, updated_at=None, labels=("cat", "ship"))),
+        annotated(make_annotation(1, 5, make_region("r", "ship"))),
+    ],
+    ids=["without a time", "by a region"],
+)
+def test_a_label_of_which_nobody_tells_when_it_was_added_counts_from_now(told: Fact) -> None:
+    database = FakeDatabase()
+    before = datetime.now(UTC)
+    applied(database, [Fact(FIRST), told])
+    with database() as unit:
+        added = unit.projects.labels(UID)["ship"]
+    assert added is not None
+    assert before <= added <= datetime.now(UTC)
+
+
+def test_labels_before_any_labelling_config_is_known_were_there_from_the_start() -> None:
+    database = FakeDatabase()
+    drawn = [annotated(make_annotation(number, number, make_region(label=label))) for number, label in enumerate("ab")]
+    applied(database, drawn)
+    with database() as unit:
+        assert dict(unit.projects.labels(UID)) == {"a": None, "b": None}
 
 
 def test_a_deletion_that_comes_first_holds() -> None:

@@ -134,7 +134,7 @@ def test_setup_numbers_the_labels_in_the_order_of_the_labelling_config() -> None
     service = client(database)
     for schema in (CONFIG, CONFIG.replace("cat", "ship"), "<View/>"):
         service.post("/setup", json={"project": "7.1795423412", "schema": schema})
-    assert database.tables.labels == {"7.1795423412": ("cat", "dog", "ship")}
+    assert list(database.tables.labels["7.1795423412"]) == ["cat", "dog", "ship"]
 
 
 JSON = st.recursive(
