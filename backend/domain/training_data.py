@@ -50,6 +50,7 @@ class ReviewedImage:
         annotations: the annotations' versions that tell of it: Label Studio's id and time (ISO 8601, UTC).
         boxes: all objects; none where a reviewer found nothing.
         rejected: boxes that were proposed and deleted, and that no box of the same label covers now.
+        unasked: labels that were added after it was reviewed: nobody knows whether there are such objects.
     """
 
     sha256: str
@@ -58,6 +59,7 @@ class ReviewedImage:
     annotations: tuple[tuple[int, str], ...] = ()
     boxes: tuple[LabelledBox, ...] = ()
     rejected: tuple[LabelledBox, ...] = ()
+    unasked: tuple[str, ...] = ()
 
     @property
     def part(self) -> Part:
@@ -124,8 +126,8 @@ class FrozenData:
 
     def to_json(self) -> str:
         """Write it as JSON; equal data gives equal text."""
-        fields: dict[str, Any] = {"labels": self.labels, "images": [asdict(image) for image in self.images]}
         # What is not there leaves no trace: such data keep the text, and so the fingerprint, of before there was any.
+        fields: dict[str, Any] = {"labels": self.labels, "images": [_to_json(image) for image in self.images]}
         if self.pseudo:
             fields["pseudo"] = [asdict(image) for image in self.pseudo]
         if self.start is not None:
@@ -147,10 +149,18 @@ class FrozenData:
         return cls(labels, images, pseudo, *told)
 
 
+def _to_json(image: ReviewedImage) -> dict[str, Any]:
+    fields = asdict(image)
+    if not image.unasked:
+        del fields["unasked"]
+    return fields
+
+
 def _reviewed(fields: Mapping[str, Any]) -> ReviewedImage:
     annotations = tuple((number, moment) for number, moment in fields["annotations"])
     boxes, rejected = _boxes(fields["boxes"]), _boxes(fields["rejected"])
-    return ReviewedImage(**{**fields, "annotations": annotations, "boxes": boxes, "rejected": rejected})
+    given = {"annotations": annotations, "boxes": boxes, "rejected": rejected}
+    return ReviewedImage(**{**fields, **given, "unasked": tuple(fields.get("unasked", ()))})
 
 
 def _pseudo(fields: Mapping[str, Any]) -> PseudoImage:

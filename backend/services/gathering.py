@@ -4,6 +4,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 
 from backend.domain.annotations import Annotation
@@ -33,7 +34,8 @@ class Gathering:
     """Looks at every reviewed image of a project; files that are not on this machine yet are fetched and hashed.
 
     Boxes that people accepted, moved, relabelled or added are objects; deleted proposals are rejected boxes; an image
-    that was submitted without boxes has no objects; skipped and never reviewed ones are left out.
+    that was submitted without boxes has no objects; skipped and never reviewed ones are left out. Of a label that was
+    added after an image was reviewed it is not known whether it is there.
     """
 
     def __init__(self, projects: ReviewedProjects, unit_of_work: Callable[[], UnitOfWork]) -> None:
@@ -51,12 +53,12 @@ class Gathering:
             StorageError, LabelStudioError: these are away.
         """
         labels = self._projects.labels(project)
-        names = {label.name for label in labels}
         left_out: Counter[str] = Counter()
         images: list[ReviewedImage] = []
         with self._unit_of_work() as unit:
             count, seen = unit.corrections.count_reviewed(project.uid), unit.corrections.newest_version(project.uid)
-            deleted = _deleted(unit, project.uid)
+            deleted, known = _deleted(unit, project.uid), unit.projects.labels(project.uid)
+        since = {label.name: known.get(label.name) for label in labels}
         with self._projects.open(project) as source:
             settle = _Settle(source, self._projects.read)
             for image in source.images():
@@ -68,7 +70,7 @@ class Gathering:
                     left_out[settled] += 1
                 else:
                     rejected = self._rejected(project, image, settled, deleted)
-                    images.append(_reviewed(settled, image, settle.names, rejected, names))
+                    images.append(_reviewed(settled, image, settle.names, rejected, since))
         name, failures = repr(project.title or project.uid), settle.failures
         if len(failures) > len(images):
             raise TrainingError(f"{len(failures)} images of project {name} cannot be had, the first: {failures[0]}")
@@ -146,22 +148,31 @@ def _reviewed(
     image: AnnotatedImage,
     names: Mapping[int, str],
     rejected: Sequence[LabelledBox],
-    asked: set[str],
+    since: Mapping[str, datetime | None],
 ) -> ReviewedImage:
+    """``since`` tells of each label that is asked for when it was added."""
     boxes = tuple(
         LabelledBox(drawn.outline.bounds, names[number])
         for drawn in settled.boxes
         for number in drawn.label_ids
-        if names[number] in asked
+        if names[number] in since
     )
-    annotations = (each.annotation for each in image.annotations if not each.annotation.cancelled)
+    gone = tuple(dict.fromkeys(each for each in rejected if each.label in since and not is_there(each, boxes)))
+    annotations = [each.annotation for each in image.annotations if not each.annotation.cancelled]
+    # Whose boxes these are: the newest annotation's, of the starred ones where there are any.
+    counted = [each for each in annotations if each.ground_truth] or annotations
+    reviewed_at = max(each.updated_at for each in counted)
+    looked_for = {each.label for each in (*boxes, *gone)}
     return ReviewedImage(
         sha256=str(settled.sha256),
         width=settled.width,
         height=settled.height,
         annotations=tuple(sorted(map(_version, annotations))),
         boxes=boxes,
-        rejected=tuple(dict.fromkeys(each for each in rejected if each.label in asked and not is_there(each, boxes))),
+        rejected=gone,
+        unasked=tuple(
+            name for name, added in since.items() if added and added >= reviewed_at and name not in looked_for
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """What a job learns from: what people said, all of it, and nothing that nobody said."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -115,8 +116,8 @@ def test_a_file_that_is_kept_is_not_fetched_again() -> None:
     assert gathered.images[0].boxes == (CAT,)
 
 
-def with_deleted(*kept: AnnotatedRegion) -> FrozenData:
-    """An image on which one of two proposals was deleted, and what was left or drawn."""
+def with_deleted(*kept: AnnotatedRegion, added: datetime | None = None) -> FrozenData:
+    """An image with what was left or drawn of two proposals, the others deleted; when dogs were added."""
     image = annotated_image("train-1", make_annotation(1, 5, *kept))
     database = FakeDatabase()
     proposals = [
@@ -133,6 +134,7 @@ def with_deleted(*kept: AnnotatedRegion) -> FrozenData:
         annotations = tuple(each.annotation for each in image.annotations)
         apply_fact(unit, Fact(PROJECT, (TaskState(1, at(0), (("image", "train-1"),)),), annotations))
         unit.commit()
+    database.tables.labels[UID] = {"dog": added}
     return gather(image, database=database)
 
 
@@ -156,6 +158,36 @@ def test_boxes_of_labels_that_are_not_asked_any_more_are_left_out() -> None:
     ).images
 
     assert image.boxes == (CAT,)
+
+
+def with_added(*annotations: Annotation) -> ReviewedImage:
+    """An image of a project to which dogs were added at second 5."""
+    image = annotated_image("train-1", *annotations)
+    database = known(image)
+    database.tables.labels[UID] = {"cat": None, "dog": at(5), "cow": at(5)}
+    return gather(image, database=database).images[0]
+
+
+@pytest.mark.parametrize(("reviewed", "unasked"), [(4, ("dog",)), (5, ("dog",)), (6, ())])
+def test_a_label_that_was_added_after_the_review_is_not_known_to_be_absent(
+    reviewed: int, unasked: tuple[str, ...]
+) -> None:
+    assert with_added(make_annotation(1, reviewed, make_region())).unasked == unasked
+
+
+def test_where_there_is_a_box_of_an_added_label_or_one_was_deleted_somebody_looked_for_it() -> None:
+    (deleted,) = with_deleted(added=at(9)).images
+
+    assert with_added(make_annotation(1, 4, make_region("r2", "dog"))).unasked == ()
+    assert (deleted.unasked, [each.label for each in deleted.rejected]) == ((), ["dog", "cat"])
+
+
+def test_of_several_annotations_the_one_whose_boxes_count_tells_when_an_image_was_reviewed() -> None:
+    early, late = make_annotation(1, 4, make_region()), make_annotation(2, 6, make_region())
+
+    assert with_added(early, late).unasked == ()
+    assert with_added(replace(early, ground_truth=True), late).unasked == ("dog",)
+    assert with_added(early, replace(late, cancelled=True)).unasked == ("dog",)
 
 
 def test_a_limit_takes_the_same_images_for_the_same_seed_and_leaves_the_held_out_ones_alone() -> None:
