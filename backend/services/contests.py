@@ -50,7 +50,10 @@ def hold(
     attempt: int,
     report: Callable[[TrainingProgress], None],
 ) -> Contest:
-    """Let production and candidate answer for every image, one at a time as people wait for them."""
+    """Let production and candidate answer for every image, one at a time as people wait for them.
+
+    What they find of an image's ``unasked`` labels is left out: nobody can say whether it is right.
+    """
     answers: list[list[tuple[Sequence[Proposal], float]]] = [[], []]
     for index, image in enumerate(images):
         report(TrainingProgress("gate", index, len(images)))
@@ -60,7 +63,8 @@ def hold(
                 detector.detect([picture], labels, score_threshold=GATE_THRESHOLD)
             begun = perf_counter()
             (found,) = detector.detect([picture], labels, score_threshold=GATE_THRESHOLD)
-            given.append((found, perf_counter() - begun))
+            seconds = perf_counter() - begun
+            given.append(([each for each in found if each.label not in image.unasked], seconds))
     production, candidate = (
         Answers(tuple(tuple(found) for found, _ in given), tuple(seconds for _, seconds in given)) for given in answers
     )

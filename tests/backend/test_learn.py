@@ -34,7 +34,7 @@ from tests.backend.test_gathering import CAT, annotated_image, known
 from tests.backend.test_learning_stores import make_version
 from tests.facts import UID, at, make_annotation, make_region
 from tests.fake_learning import FakeModels, FakeReviewedProjects, FakeTrainer, digest_of
-from tests.fakes import FakeDetector, FakeImages
+from tests.fakes import FakeDetector, FakeImages, one_box_per_label
 
 BASE = "glip-nano-3f9a12cd"
 BETTER = Ruling(True, "12 s less for each image", {"gain": 12.0})
@@ -173,6 +173,20 @@ def test_the_trainer_sees_the_frozen_data_and_the_gate_what_was_held_out(tmp_pat
     assert contest.production.proposals == ((), ())
     assert len(contest.candidate.seconds) == 2
     assert contest.attempt == 1
+
+
+def test_what_is_found_of_a_label_that_was_added_after_the_review_counts_for_nobody(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.production._finds = one_box_per_label
+    house.database.tables.labels[UID] = {"cat": None, "dog": at(9)}
+    house.run()
+    with house.database() as unit:
+        rehearsed = unit.fits.rehearsed(UID, "glip-nano-0001")
+
+    (contest,) = house.contests
+    for answers in (contest.production, contest.candidate):
+        assert [[each.label for each in found] for found in answers.proposals] == [["cat"], ["cat"]]
+    assert {each.label for each in rehearsed} == {"cat"}
 
 
 def test_a_candidate_that_is_not_better_is_kept_with_its_numbers_and_serves_nobody(tmp_path: Path) -> None:
