@@ -17,6 +17,9 @@ _FOCAL_POSITIVE_WEIGHT = 0.25
 _BOX_LOSS_WEIGHT = 2.0
 _REJECTED_WEIGHT = 1.0  # beside the 1 that every reviewed negative has
 
+TOKEN_MAPS = ("positive_map", "rejected_map", "unasked")
+"""What of a target has one place for each token, in its last dimension."""
+
 UNDECIDED = -1
 """Mark in targets of a token of which nobody knows whether it names the box: no loss."""
 
@@ -46,7 +49,8 @@ def detection_losses(
             ``(N, T)``, 1 at the tokens that name the box, -1 at undecided ones and 0 elsewhere. It may have
             "unreviewed" ``(R, 4)``, regions whose anchors teach nothing where they are no positives; "rejected"
             ``(K, 4)`` and "rejected_map" ``(K, T)``, boxes and the tokens that do not name them, which counts once more
-            than where nobody looked, and in unreviewed regions too; and "weight" ``()``, how much the image counts.
+            than where nobody looked, and in unreviewed regions too; "unasked" ``(T,)``, 1 at the tokens of names that
+            nobody looked for, about which the image teaches nothing; and "weight" ``()``, how much the image counts.
         attention_mask: ``(B, T)``, 1 at the tokens of the text and 0 at its padding.
 
     Returns:
@@ -56,8 +60,8 @@ def detection_losses(
         ValueError: the targets do not fit the predictions.
     """
     _check_targets(targets, token_logits.shape)
+    attention_mask = _taught(attention_mask, targets)
     positives, boxes = assign_targets(anchors, targets)
-    all_anchors = torch.cat(list(anchors))
     weights = torch.stack([target.get("weight", boxes.new_ones(())) for target in targets]).to(boxes)  # (B,)
     cells = (positives.image, positives.anchor)
     weight = weights[positives.image]  # (P,)
@@ -68,7 +72,7 @@ def detection_losses(
     token_loss = _token_loss(token_logits, positives, wanted_tokens, attention_mask)
     token_loss = token_loss + _review_loss(token_logits, positives, anchors, targets, attention_mask)
 
-    positive_anchors = all_anchors[positives.anchor]  # (P, 4)
+    positive_anchors = torch.cat(list(anchors))[positives.anchor]  # (P, 4)
     wanted = decode_boxes(encode_boxes(boxes[positives.box], positive_anchors), positive_anchors)
     wanted_centerness = centerness_targets(wanted, positive_anchors)
     centerness_loss = F.binary_cross_entropy_with_logits(
@@ -107,6 +111,16 @@ def centerness_targets(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     centres = box_centres(anchors_xyxy)
     before, after = centres - boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - centres
     return (torch.minimum(before, after) / torch.maximum(before, after)).prod(dim=-1).sqrt()
+
+
+def _taught(attention_mask: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """The mask without the tokens about which an image teaches nothing."""
+    return torch.stack(
+        [
+            tokens.masked_fill(target["unasked"] > 0, 0) if "unasked" in target else tokens
+            for tokens, target in zip(attention_mask, targets, strict=True)
+        ]
+    )
 
 
 def _token_loss(token_logits: Tensor, positives: Assignment, wanted: Tensor, attention_mask: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from glip_model.configuration_glip import GlipConfig, GlipSwinConfig
 from glip_model.deform_conv import LevelSizes
 from glip_model.dyhead import DynamicConv, NormedDeformConv
 from glip_model.fusion import BidirectionalCrossAttention, Fusion, TextLayer, clamped
-from glip_model.loss_glip import detection_losses
+from glip_model.loss_glip import TOKEN_MAPS, detection_losses
 from glip_model.postprocess import Detections, PostprocessSettings, detect_boxes, label_scores
 
 # Logit of tokens that are padding: no probability, and finite in fp16.
@@ -269,14 +269,15 @@ class GlipForDetection(GlipPreTrainedModel):
         logits, deltas, centerness = (head or self.head)(fused.cells, fused.text, sizes)
         output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=sizes)
         if targets is not None:
-            maps = ("positive_map", "rejected_map")
             T = logits.shape[-1]
             output.losses = detection_losses(
                 logits,
                 deltas,
                 centerness,
                 anchors=grid_anchors(sizes, logits.device),
-                targets=[{name: v[:, :T] if name in maps else v for name, v in target.items()} for target in targets],
+                targets=[
+                    {name: v[..., :T] if name in TOKEN_MAPS else v for name, v in each.items()} for each in targets
+                ],
                 attention_mask=fused.attention_mask,
             )
             output.loss = torch.stack(list(output.losses.values())).sum()

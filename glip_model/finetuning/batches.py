@@ -3,7 +3,7 @@
 Shape letters: B views of a step, T tokens of the longest caption, N boxes of a view.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from glip_model.caption import Caption, caption_from_sentence, plan_captions, positive_map
 from glip_model.finetuning.examples import TrainingExample, View
+from glip_model.loss_glip import TOKEN_MAPS
 from glip_model.training.samples import Sample
 
 _MOST_EMPTY = 0.25
@@ -105,7 +106,7 @@ class Asking:
         return (*self.captions, *self._sentences.values())
 
 
-def target_of(sample: Sample, caption: Caption, weight: float) -> dict[str, Tensor]:
+def target_of(sample: Sample, caption: Caption, weight: float, unasked: Collection[int] = ()) -> dict[str, Tensor]:
     """What ``detection_losses`` reads about one view, without boxes of labels that the caption does not ask for."""
     prompts: dict[str, list[int]] = {}
     for prompt, owner in enumerate(caption.owners):
@@ -121,6 +122,10 @@ def target_of(sample: Sample, caption: Caption, weight: float) -> dict[str, Tens
             target[tokens] = torch.from_numpy(wanted)
     if len(sample.unreviewed_xyxy):
         target["unreviewed"] = torch.from_numpy(sample.unreviewed_xyxy)
+    silent = [prompt for prompt, owner in enumerate(caption.owners) if owner in unasked]
+    if silent:
+        (marked,) = positive_map(caption.label_tokens, [silent], len(caption.input_ids))
+        target["unasked"] = torch.from_numpy(marked)
     return target
 
 
@@ -128,7 +133,7 @@ def padded_target(target: dict[str, Tensor], width: int, device: torch.device) -
     """The target on its device, with T = ``width`` tokens."""
     padded = {}
     for name, tensor in target.items():
-        if name in ("positive_map", "rejected_map"):
-            tensor = torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))
+        if name in TOKEN_MAPS:
+            tensor = torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1]))
         padded[name] = tensor.to(device)
     return padded

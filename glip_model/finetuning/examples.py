@@ -35,6 +35,7 @@ class TrainingExample:
         unreviewed_xyxy: ``(R, 4)``, parts of the picture that nobody looked at.
         weight: how much the picture counts; less than 1 for boxes that a model proposed and nobody saw.
         sentence: what to ask with, instead of the run's prompts.
+        unasked: labels without boxes that nobody looked for; the picture teaches nothing about them.
     """
 
     image: Callable[[], NDArray[np.uint8]]
@@ -45,6 +46,7 @@ class TrainingExample:
     unreviewed_xyxy: NDArray[np.float32] = field(default_factory=no_boxes)
     weight: float = 1.0
     sentence: GroundedSentence | None = None
+    unasked: tuple[int, ...] = ()
 
 
 def fingerprint(examples: Sequence[TrainingExample]) -> str:
@@ -54,6 +56,8 @@ def fingerprint(examples: Sequence[TrainingExample]) -> str:
         for boxes in (example.boxes_xyxy, example.rejected_xyxy, example.unreviewed_xyxy):
             digest.update(np.asarray(boxes, dtype="<f4").tobytes() + b";")
         digest.update(repr((example.labels, example.rejected_labels, example.weight, example.sentence)).encode())
+        if example.unasked:
+            digest.update(repr(example.unasked).encode())
     return digest.hexdigest()
 
 

@@ -60,5 +60,6 @@ class Loader:
         for key in self._plan.step(step):
             caption = self._asking.caption(key, step)
             drawn = None if self._student.keeps(key, caption) else self._pool.submit(self._pictures.view, key)
-            batch.append(Asked(key, caption, self._examples[key.example].weight, drawn))
+            example = self._examples[key.example]
+            batch.append(Asked(key, caption, example.weight, drawn, example.unasked))
         return batch

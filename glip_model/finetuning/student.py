@@ -39,12 +39,14 @@ class Asked:
         caption: its text.
         weight: how much the picture counts.
         drawn: the view, drawn by another thread; None where the student keeps what it made of it.
+        unasked: labels about which the picture teaches nothing.
     """
 
     key: View
     caption: Caption
     weight: float
     drawn: Future[Sample] | None
+    unasked: tuple[int, ...] = ()
 
     def sample(self) -> Sample:
         """The view.
@@ -113,7 +115,7 @@ class Student(ABC):
     def targets(self, batch: Sequence[Asked], samples: Sequence[Sample]) -> list[dict[str, Tensor]]:
         """What the loss reads of each view, all T tokens wide."""
         pairs = zip(batch, samples, strict=True)
-        return self.padded([target_of(sample, asked.caption, asked.weight) for asked, sample in pairs])
+        return self.padded([target_of(sample, asked.caption, asked.weight, asked.unasked) for asked, sample in pairs])
 
     def padded(self, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         """Targets on the device, all as wide as the longest caption."""

@@ -88,6 +88,18 @@ def test_each_mode_lowers_the_loss_and_finds_more(base: Path, tmp_path: Path, mo
     assert files_of(base) == before
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_label_that_nobody_looked_for_adds_nothing_to_the_loss(base: Path, tmp_path: Path, mode: Mode) -> None:
+    rgb, boxes, _ = squares(0)
+    losses = []
+    for unasked in ((), (1,)):
+        said: list[Progress] = []
+        told = TrainingExample(lambda: rgb, boxes[:1], (0,), unasked=unasked)
+        finetune(base, PROMPTS, [told], settings(mode, 1), tmp_path / f"{len(unasked)}", said.append)
+        losses.append(said[0].loss)
+    assert losses[1] < losses[0]
+
+
 class StoppedError(Exception):
     pass
 

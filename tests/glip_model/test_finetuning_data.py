@@ -181,6 +181,15 @@ def test_targets_point_at_the_tokens_of_names_and_of_deleted_names() -> None:
     assert padded["boxes"].tolist() == BOX
 
 
+def test_all_tokens_of_labels_that_nobody_looked_for_are_marked() -> None:
+    several = plan_captions(TOKENIZER, [["cat"], ["red dog", "bird"]])[0]
+    sample = Sample(np.zeros((60, 100, 3), np.uint8), boxes(*BOX), (("0",),), ())
+    target = target_of(sample, several, 1.0, unasked=(1,))
+    assert target["unasked"].tolist() == [0, 0, 0, 1, 1, 0, 1, 0]
+    assert padded_target(target, 9, torch.device("cpu"))["unasked"].tolist() == [0, 0, 0, 1, 1, 0, 1, 0, 0]
+    assert "unasked" not in target_of(sample, caption("cat"), 1.0, unasked=(1,))
+
+
 def test_boxes_that_the_caption_does_not_ask_for_are_no_targets() -> None:
     sample = Sample(np.zeros((60, 100, 3), np.uint8), boxes(*BOX, [1, 1, 9, 9]), (("1",), ()), (), ((), ("1",)))
     target = target_of(sample, caption("cat"), weight=1.0)
@@ -203,5 +212,6 @@ def test_the_fingerprint_changes_with_whatever_people_said() -> None:
         TrainingExample(lambda: rgb, boxes(), (), unreviewed_xyxy=boxes(*BOX)),
         TrainingExample(lambda: rgb, boxes(*BOX), (1,), weight=0.5),
         TrainingExample(lambda: rgb, boxes(*BOX), (0,), sentence=parse_sentence("[two dogs] behind")),
+        TrainingExample(lambda: rgb, boxes(*BOX), (0,), unasked=(1,)),
     ]
     assert len({fingerprint([example]) for example in told}) == len(told)

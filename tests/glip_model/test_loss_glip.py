@@ -209,6 +209,23 @@ def test_an_image_of_which_nothing_was_reviewed_teaches_its_boxes_only() -> None
     assert given[CELLS_OF_P3][inside].abs().max() < 1e-8
 
 
+@pytest.mark.parametrize("other", [{}, {"unreviewed": torch.tensor([[0.0, 0.0, 63.0, 96.0]])}])
+def test_tokens_of_names_that_nobody_looked_for_teach_nothing_and_the_others_the_same(other: dict[str, Tensor]) -> None:
+    plain, given = gradient(other), gradient({**other, "unasked": torch.tensor([0.0, 0.0, 0.0, 1.0])})
+    assert plain[:, 3].any()
+    assert not given[:, 3].any()
+    assert torch.equal(given[:, :3], plain[:, :3])
+
+
+def test_what_one_image_does_not_teach_another_does() -> None:
+    outputs = predictions(2, 4)
+    silent = target(BOXES, 4) | {"unasked": torch.ones(4)}
+    found, alone = losses(outputs, [target(BOXES, 4), silent]), losses(outputs, [target(BOXES, 4)] * 2)
+    first = losses(tuple(part[:1] for part in outputs), [target(BOXES, 4)])  # type: ignore[arg-type]
+    torch.testing.assert_close(found["token"], first["token"] / 2)  # averaged over the boxes of both
+    assert (found["box"], found["centerness"]) == (alone["box"], alone["centerness"])
+
+
 def test_a_deleted_box_pushes_its_name_away_twice_as_hard() -> None:
     deleted = torch.tensor([[4.0, 60.0, 40.0, 94.0]])
     names = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
