@@ -42,6 +42,7 @@ class Backend:
     """The service's parts, ready to be put behind a web server.
 
     Attributes:
+        reading: makes units of work that only read, and wait for nobody.
         model_state: tells ``idle``, ``loading``, ``ready`` or ``failed``.
         model_remark: a line that users should know about the model, or None.
         basic_auth: user and password that every request must carry, or None.
@@ -52,6 +53,7 @@ class Backend:
     predict: Predict
     training: Training
     unit_of_work: Callable[[], UnitOfWork]
+    reading: Callable[[], UnitOfWork]
     corrections: CorrectionsService
     model_state: Callable[[], str]
     model_remark: str | None = None
@@ -99,12 +101,14 @@ def build_backend(settings: Settings, detector: GlipModelDetector) -> Backend:
     unit_of_work = partial(SqlUnitOfWork, engine, open_letterbox(engine))
     limits = PredictLimits(score_threshold=settings.score_threshold, seconds=settings.predict_seconds)
     models = GlipModels(detector, VersionFolders(settings.home))
-    production = Production(partial(SqlUnitOfWork, engine, reads_only=True), models)
+    reading = partial(SqlUnitOfWork, engine, reads_only=True)
+    production = Production(reading, models)
     return Backend(
         production=production,
-        predict=Predict(production, build_images(settings), unit_of_work, limits),
+        predict=Predict(production, build_images(settings), unit_of_work, reading, limits),
         training=Training(unit_of_work),
         unit_of_work=unit_of_work,
+        reading=reading,
         corrections=CorrectionsService(unit_of_work),
         model_state=lambda: detector.state,
         model_remark=DEMO_REMARK if settings.model == DEMO_MODEL else None,
@@ -140,7 +144,7 @@ def build_worker(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> 
         Chore("fits", 60.0, Fitting(unit_of_work, reading, settings.correct_edges)),
     ]
     if settings.label_studio_url is not None and settings.label_studio_token is not None and settings.sync_minutes:
-        chores.append(Chore("sync", 60 * settings.sync_minutes, lambda: _sync_all(settings, unit_of_work)))
+        chores.append(Chore("sync", 60 * settings.sync_minutes, lambda: _sync_all(settings, unit_of_work, reading)))
     return Worker(CorrectionsService(unit_of_work), chores, at_end=process.close)
 
 
@@ -224,8 +228,8 @@ def announce(settings: Settings, unit_of_work: Callable[[], UnitOfWork], project
         log.info("project=%d version=%s backends followed=%d", state.id, name, followed)
 
 
-def build_sync(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Sync:
-    """Make what repairs our state by polling Label Studio.
+def build_sync(settings: Settings, unit_of_work: Callable[[], UnitOfWork], reading: Callable[[], UnitOfWork]) -> Sync:
+    """Make what repairs our state by polling Label Studio; ``reading`` makes units of work that only read.
 
     Raises:
         LabelStudioError: no URL is set.
@@ -233,12 +237,12 @@ def build_sync(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> Sy
     if settings.label_studio_url is None:
         raise LabelStudioError("which Label Studio? Set GLIP_LABEL_LABEL_STUDIO_URL, such as http://localhost:8080")
     credentials = LabelStudioCredentials(settings.label_studio_url, settings.label_studio_token)
-    return Sync(LabelStudioTasks(settings.label_studio_url, credentials.header), unit_of_work)
+    return Sync(LabelStudioTasks(settings.label_studio_url, credentials.header), unit_of_work, reading)
 
 
-def _sync_all(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> None:
-    sync = build_sync(settings, unit_of_work)
-    with unit_of_work() as unit:
+def _sync_all(settings: Settings, unit_of_work: Callable[[], UnitOfWork], reading: Callable[[], UnitOfWork]) -> None:
+    sync = build_sync(settings, unit_of_work, reading)
+    with reading() as unit:
         projects = {project.id: project.uid for project in unit.projects.all() if project.id > 0}
     for project_id, uid in projects.items():
         try:

@@ -78,12 +78,14 @@ def state_of(unit: UnitOfWork, task_ids: Iterable[int], uid: str = UID) -> State
     """Read the state of one project."""
     project = unit.projects.state(uid)
     tasks = (unit.corrections.task(uid, number) for number in task_ids)
+    current = tuple(unit.corrections.current(uid))
+    assert unit.corrections.tasks_by_annotation(uid) == {each.id: each.task_id for each in current}
     return State(
         frozenset() if project is None else frozenset({project}),
         frozenset(unit.projects.labels(uid)),
         frozenset(task for task in tasks if task is not None),
         tuple(unit.corrections.versions(uid)),
-        tuple(unit.corrections.current(uid)),
+        current,
     )
 
 

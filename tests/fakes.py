@@ -219,10 +219,7 @@ class FakeCorrections:
 
     def knows(self, project: str, annotation_id: int) -> bool:
         told = any(key[:2] == (project, annotation_id) for key in self._tables.versions)
-        return told or self.is_deleted(project, annotation_id)
-
-    def is_deleted(self, project: str, annotation_id: int) -> bool:
-        return (project, annotation_id) in self._tables.deleted
+        return told or (project, annotation_id) in self._tables.deleted
 
     def delete_annotation(self, project: str, annotation_id: int) -> None:
         assert project in self._tables.projects
@@ -240,8 +237,11 @@ class FakeCorrections:
         newest = {annotation.id: annotation for annotation in self.versions(project)}
         for annotation in newest.values():
             task = self._tables.tasks[project, annotation.task_id]
-            if not task.deleted and not self.is_deleted(project, annotation.id):
+            if not task.deleted and (project, annotation.id) not in self._tables.deleted:
                 yield annotation
+
+    def tasks_by_annotation(self, project: str) -> Mapping[int, int]:
+        return {annotation.id: annotation.task_id for annotation in self.current(project)}
 
     def put_facts(self, project: str, task_id: int, reference: str, facts: ImageFacts) -> None:
         assert (project, task_id) in self._tables.tasks

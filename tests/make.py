@@ -73,9 +73,10 @@ def make_backend(
     production = Production(database, FakeModels(detector or FakeDetector()))
     return Backend(
         production=production,
-        predict=Predict(production, images or FakeImages(), database, limits or PredictLimits()),
+        predict=Predict(production, images or FakeImages(), database, database, limits or PredictLimits()),
         training=Training(database),
         unit_of_work=database,
+        reading=database,
         corrections=CorrectionsService(database),
         model_state=lambda: "ready",
         basic_auth=basic_auth,

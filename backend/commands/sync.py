@@ -30,7 +30,7 @@ def command(project: str, as_json: bool) -> None:
         project_id = find_project(api, project)
     unit_of_work = open_database(settings)
     Worker(CorrectionsService(unit_of_work)).drain()
-    report = build_sync(settings, unit_of_work)(project_id)
+    report = build_sync(settings, unit_of_work, open_database(settings, reads_only=True))(project_id)
     if as_json:
         click.echo(json.dumps({**asdict(report), "repaired": report.repaired}, ensure_ascii=False))
         return

@@ -103,10 +103,6 @@ class SqlCorrections:
     def knows(self, project: str, annotation_id: int) -> bool:
         return self._known_annotation(project, annotation_id) is not None
 
-    def is_deleted(self, project: str, annotation_id: int) -> bool:
-        row = self._known_annotation(project, annotation_id)
-        return row is not None and row.deleted
-
     def delete_annotation(self, project: str, annotation_id: int) -> None:
         self._annotation(project, annotation_id).deleted = True
 
@@ -122,6 +118,11 @@ class SqlCorrections:
     def current(self, project: str) -> Iterator[Annotation]:
         query = _versions(project).where(*_is_current())
         return self._stream(query.order_by(AnnotationRow.label_studio_id))
+
+    def tasks_by_annotation(self, project: str) -> Mapping[int, int]:
+        query = _versions(project).where(*_is_current())
+        ids = query.with_only_columns(AnnotationRow.label_studio_id, TaskRow.label_studio_id)
+        return dict(self._session.execute(ids).all())
 
     def put_facts(self, project: str, task_id: int, reference: str, facts: ImageFacts) -> None:
         task = select(TaskRow.id).filter_by(project_uid=project, label_studio_id=task_id).scalar_subquery()

@@ -45,8 +45,8 @@ def next_batch(unit_of_work: Callable[[], UnitOfWork], project: ProjectState, ve
         StorageError: the database cannot be read.
     """
     with unit_of_work() as unit:
-        reviewed = {annotation.task_id for annotation in unit.corrections.current(project.uid)}
-        waiting = unit.corrections.live_tasks(project.uid) - reviewed
+        reviewed = unit.corrections.tasks_by_annotation(project.uid).values()
+        waiting = unit.corrections.live_tasks(project.uid).difference(reviewed)
         fit = unit.fits.newest(project.uid, version)
         judgements = judgements_of(unit.corrections.judged(project.uid, version, MOST))
         predicted: dict[int, tuple[Proposal, ...]] = {}

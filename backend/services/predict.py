@@ -66,6 +66,8 @@ class Predict:
 
     Args:
         production: gives the detector that answers for a project from now on; asked once for each request.
+        unit_of_work: makes the transactions that store predictions.
+        reading: makes transactions that only read: what is stored is answered also while another writes.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Predict:
         production: Callable[[str], Detector],
         images: Images,
         unit_of_work: Callable[[], UnitOfWork],
+        reading: Callable[[], UnitOfWork],
         limits: PredictLimits = PredictLimits(),
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._production = production
         self._images = images
         self._unit_of_work = unit_of_work
+        self._reading = reading
         self._limits = limits
         self._clock = clock
         self._lock = Lock()
@@ -117,8 +121,8 @@ class Predict:
         projects = {ask.project for ask in asks}
         detectors = {project: self._production(project) for project in projects}
         versions = {project: detector.version for project, detector in detectors.items()}
-        with self._unit_of_work() as unit:
-            readings = {project: self._reading(unit, project, versions[project]) for project in projects}
+        with self._reading() as unit:
+            readings = {project: self._way_to_read(unit, project, versions[project]) for project in projects}
 
         def work(ask: Ask) -> _Work:
             reading = readings[ask.project]
@@ -131,14 +135,14 @@ class Predict:
 
         return [work(ask) for ask in asks]
 
-    def _reading(self, unit: UnitOfWork, project: str, version: str) -> Reading:
+    def _way_to_read(self, unit: UnitOfWork, project: str, version: str) -> Reading:
         theirs = unit.projects.score_threshold(project)
         threshold = self._limits.score_threshold if theirs is None else theirs
         return Reading(unit.fits.newest(project, version), threshold, theirs is not None)
 
     def _answer(self, own: Mapping[_Work, Future[Outcome]], deadline: float) -> None:
         missing = []
-        with self._unit_of_work() as unit:
+        with self._reading() as unit:
             for work, future in own.items():
                 stored = unit.predictions.find(*work.key)
                 if stored is None and work.reading.most is not None:  # what was retrieved for many is all there

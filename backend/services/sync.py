@@ -45,11 +45,15 @@ class SyncReport:
 
 
 class Sync:
-    """Polls Label Studio and repairs what its events did not tell; it may run while events come in."""
+    """Polls Label Studio and repairs what its events did not tell; it may run while events come in.
 
-    def __init__(self, tasks: Tasks, unit_of_work: Callable[[], UnitOfWork]) -> None:
+    ``reading`` makes the transaction that lists what is known: it may be very much.
+    """
+
+    def __init__(self, tasks: Tasks, unit_of_work: Callable[[], UnitOfWork], reading: Callable[[], UnitOfWork]) -> None:
         self._tasks = tasks
         self._unit_of_work = unit_of_work
+        self._reading = reading
 
     def __call__(self, project_id: int) -> SyncReport:
         """Repair one project; what was repaired before an error stays repaired.
@@ -60,10 +64,11 @@ class Sync:
         """
         project = self._tasks.project(project_id)
         report = SyncReport(project_id)
-        with self._unit_of_work() as unit:
+        with self._reading() as unit:
             # What comes in from now on is not missing, whatever the pages show.
             known_tasks = unit.corrections.live_tasks(project.uid)
-            known = {each.id: each.task_id for each in unit.corrections.current(project.uid)}
+            known = unit.corrections.tasks_by_annotation(project.uid)
+        with self._unit_of_work() as unit:
             report.project_changed = _repair_project(unit, project)
             unit.commit()
         seen_tasks: set[int] = set()

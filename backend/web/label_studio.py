@@ -99,21 +99,22 @@ def label_studio_routes(backend: Backend) -> Blueprint:
 def _remember(backend: Backend, project: str, asked: SetupRequest) -> None:
     """Keep a project's threshold, and its labels in the order of its labelling config; writes only what is new."""
     names = label_names(asked.label_config)
+    with backend.reading() as unit:
+        named = set(names) <= set(unit.projects.labels(project))
+        same = unit.projects.score_threshold(project) == asked.score_threshold
+    if named and same:
+        return
     with backend.unit_of_work() as unit:
-        changed = unit.projects.score_threshold(project) != asked.score_threshold
-        if changed:
-            unit.projects.set_score_threshold(project, asked.score_threshold)
-        if not set(names) <= set(unit.projects.labels(project)):
+        if not named:
             told = ProjectState(project, int(project.partition(".")[0]), label_config=asked.label_config, labels=names)
             apply_fact(unit, Fact(told))
-            changed = True
-        if changed:
-            unit.commit()
+        unit.projects.set_score_threshold(project, asked.score_threshold)
+        unit.commit()
 
 
 def _train(backend: Backend, told: ProjectState) -> dict[str, object]:
     """Queue a training job; where a project's job is open already, it is that one. Label Studio keeps its number."""
-    with backend.unit_of_work() as unit:
+    with backend.reading() as unit:
         known = unit.projects.state(told.uid) is not None
     if not known:
         raise UsageError(f"project {told.id} has no annotations that this service knows of: annotate, then train")

@@ -241,7 +241,7 @@ def test_a_new_fit_is_a_new_prediction_of_its_own_and_the_model_is_asked_for_all
             return [[found("cat", 0.8), found("cat", 0.1)] for _ in pictures]
 
     detector = Low(version="nano-1")
-    predict = Predict(lambda project: detector, FakeImages(), database)
+    predict = Predict(lambda project: detector, FakeImages(), database, database)
     (before,) = predict([make_ask()])
     fit = make_fit()
     with database() as unit:
@@ -266,7 +266,7 @@ def test_what_a_prompt_found_is_neither_explored_nor_deleted_nor_judged() -> Non
         unit.fits.add(make_fit())
         unit.commit()
     ask = replace(make_ask(reference="a.png"), look=Look(prompted=True))
-    (asked,) = Predict(lambda project: low, images, database)([ask])
+    (asked,) = Predict(lambda project: low, images, database, database)([ask])
     assert isinstance(asked, Prediction)
     assert (scores(asked.regions), asked.fit) == ([("cat", 0.8), ("cat", 0.7)], None)
     with database() as unit:

@@ -65,8 +65,9 @@ class Service:
         production = Production(self._unit_of_work, FakeModels(FakeDetector()))
         backend = Backend(
             production,
-            Predict(production, SomeImages(), self._unit_of_work),
+            Predict(production, SomeImages(), self._unit_of_work, self._unit_of_work),
             Training(self._unit_of_work),
+            self._unit_of_work,
             self._unit_of_work,
             CorrectionsService(self._unit_of_work),
             lambda: "ready",

@@ -22,8 +22,8 @@ def make_predict(
     database: Callable[[], UnitOfWork] | None = None,
     limits: PredictLimits | None = None,
 ) -> Predict:
-    detector, limits = detector or FakeDetector(), limits or PredictLimits()
-    return Predict(lambda project: detector, images or FakeImages(), database or FakeDatabase(), limits)
+    detector, limits, database = detector or FakeDetector(), limits or PredictLimits(), database or FakeDatabase()
+    return Predict(lambda project: detector, images or FakeImages(), database, database, limits)
 
 
 def predicted(outcome: object) -> Prediction:

@@ -129,7 +129,7 @@ def test_a_rollback_past_a_change_of_the_base_leaves_the_configured_one_to_serve
 def test_the_next_request_is_answered_by_what_is_in_production_then() -> None:
     database = with_versions(1)
     models = FakeModels(FakeDetector(version=BASE), glip_nano_0001=FakeDetector(version="glip-nano-0001"))
-    predict = Predict(Production(database, models), FakeImages(), database)
+    predict = Predict(Production(database, models), FakeImages(), database, database)
     versions = []
     for step in (lambda: None, lambda: promote(database), lambda: promotion_of(database).rollback(UID, "test")):
         step()
@@ -158,7 +158,7 @@ def test_no_prediction_mixes_versions_while_production_moves_under_load() -> Non
         return FakeDetector(finds, version)
 
     models = FakeModels(detector(BASE), glip_nano_0001=detector("glip-nano-0001"))
-    predict = Predict(Production(database, models), FakeImages(), database)
+    predict = Predict(Production(database, models), FakeImages(), database, database)
     promotion, stop = promotion_of(database), Event()
 
     def move() -> int:

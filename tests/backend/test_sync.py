@@ -1,7 +1,8 @@
 """Sync: whatever events were lost, afterwards our state is Label Studio's."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +29,7 @@ from tests.facts import (
     make_region,
     reference_fold,
 )
-from tests.fakes import FakeDatabase
+from tests.fakes import FakeCorrections, FakeDatabase, FakeUnitOfWork
 
 SHOWN = ProjectState(UID, 7, "boats", None, "<View/>", ("cat", "dog", "Ω"))
 
@@ -97,7 +98,7 @@ def test_whatever_was_lost_afterwards_the_state_is_label_studios(told: list[Fact
     label_studio = label_studio_after(told)
     database = FakeDatabase()
     apply(database, *[fact for fact in told if data.draw(st.booleans())])
-    sync = Sync(label_studio, database)
+    sync = Sync(label_studio, database, database)
     sync(7)
     assert shown(database) == expected(label_studio)
     assert database.tables.projects[UID].title == "boats"
@@ -114,7 +115,7 @@ def test_real_databases_are_repaired_alike(engine: Engine) -> None:
     apply(unit_of_work, gone)
     now = annotated(make_annotation(3, 2, make_region()), make_annotation(4, 2, task_id=3))
     label_studio = label_studio_after([now])
-    report = Sync(label_studio, unit_of_work)(7)
+    report = Sync(label_studio, unit_of_work, partial(SqlUnitOfWork, engine, reads_only=True))(7)
     assert replace(report, problems=[]) == SyncReport(
         7,
         project_changed=True,
@@ -127,13 +128,37 @@ def test_real_databases_are_repaired_alike(engine: Engine) -> None:
     assert shown(unit_of_work) == expected(label_studio)
 
 
+def test_what_is_known_of_a_whole_project_is_read_where_no_writer_waits_for_it() -> None:
+    class Writers(FakeCorrections):
+        def live_tasks(self, project: str) -> frozenset[int]:
+            raise AssertionError("read while others wait")
+
+        def tasks_by_annotation(self, project: str) -> Mapping[int, int]:
+            raise AssertionError("read while others wait")
+
+        def current(self, project: str) -> Iterator[Annotation]:
+            raise AssertionError("read while others wait")
+
+    class Writing(FakeUnitOfWork):
+        def __enter__(self) -> "Writing":
+            super().__enter__()
+            self.corrections = Writers(self._tables)
+            return self
+
+    database = FakeDatabase()
+    apply(database, annotated(make_annotation(1, 1, make_region()), make_annotation(2, 1, task_id=2)))
+    report = Sync(FakeTasks(), lambda: Writing(database), database)(7)
+    assert report.tasks_deleted == 2
+
+
 def test_a_page_of_many_tasks_is_repaired_whole() -> None:
     class OnePage(FakeTasks):
         def pages(self, project_id: int) -> Iterator[Sequence[TaskLook]]:
             yield [look for page in super().pages(project_id) for look in page]
 
+    database = FakeDatabase()
     many = OnePage({number: TaskState(number, at(1), images(number)) for number in range(25)})
-    assert Sync(many, FakeDatabase())(7).tasks_added == 25
+    assert Sync(many, database, database)(7).tasks_added == 25
 
 
 def test_what_a_page_lost_is_asked_for_and_not_deleted() -> None:
@@ -141,7 +166,7 @@ def test_what_a_page_lost_is_asked_for_and_not_deleted() -> None:
     told = annotated(make_annotation(1, 1), make_annotation(2, 1, task_id=2))
     apply(database, told)
     label_studio = replace(label_studio_after([told]), hidden=frozenset({2}))
-    report = Sync(label_studio, database)(7)
+    report = Sync(label_studio, database, database)(7)
     assert (report.tasks_deleted, report.annotations_deleted) == (0, 0)
     assert label_studio.asked == [2, 2]  # the task, then its annotation
     assert len(shown(database)[1]) == 2
@@ -155,7 +180,7 @@ def test_a_star_and_a_move_that_brought_no_new_time_are_repaired() -> None:
         {1: TaskState(1, at(1), images(1)), 2: TaskState(2, at(1), images(2))},
         {1: replace(starred, ground_truth=False), 2: make_annotation(2, 1, task_id=2)},
     )
-    assert Sync(now, database)(7).annotations_changed == 2
+    assert Sync(now, database, database)(7).annotations_changed == 2
     assert shown(database) == expected(now)
 
 
@@ -163,7 +188,7 @@ def test_a_deleted_prediction_leaves_what_an_annotation_began_from() -> None:
     database = FakeDatabase()
     begun = replace(make_annotation(1, 1), parent_prediction=9)
     apply(database, annotated(begun))
-    Sync(label_studio_after([annotated(replace(begun, parent_prediction=None))]), database)(7)
+    Sync(label_studio_after([annotated(replace(begun, parent_prediction=None))]), database, database)(7)
     assert database.tables.versions[UID, 1, at(1)] == begun
 
 
@@ -172,7 +197,7 @@ def test_an_unreadable_annotation_is_told_and_left() -> None:
     apply(database, annotated(make_annotation(1, 1)))
     label_studio = label_studio_after([annotated(make_annotation(1, 1))])
     label_studio.problems = ("task 1: 'x' of region 1 of annotation 1 must be a finite number",)
-    report = Sync(label_studio, database)(7)
+    report = Sync(label_studio, database, database)(7)
     assert report.problems == list(label_studio.problems)
     assert len(shown(database)[1]) == 1
 
@@ -186,6 +211,6 @@ def test_nothing_is_deleted_where_label_studio_goes_away_in_the_middle() -> None
     database = FakeDatabase()
     apply(database, annotated(make_annotation(1, 1)))
     with pytest.raises(LabelStudioError):
-        Sync(Away(), database)(7)
+        Sync(Away(), database, database)(7)
     assert len(shown(database)[1]) == 1
     assert database.tables.projects[UID].id == PROJECT.id

@@ -104,7 +104,9 @@ def in_production() -> tuple[Backend, FakeDatabase]:
     models = FakeModels(FakeDetector(version=BASE), glip_nano_0001=FakeDetector(version="glip-nano-0001"))
     production = Production(database, models)
     backend = make_backend(database=database)
-    return replace(backend, production=production, predict=Predict(production, FakeImages(), database)), database
+    return replace(
+        backend, production=production, predict=Predict(production, FakeImages(), database, database)
+    ), database
 
 
 def test_setup_and_predict_answer_with_the_projects_version_and_others_with_the_base() -> None:

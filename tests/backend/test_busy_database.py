@@ -1,0 +1,32 @@
+"""While another writes: what is known is answered from a file of SQLite all the same."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from backend.db.engine import open_engine
+from backend.db.schema import upgrade
+from backend.db.unit_of_work import SqlUnitOfWork
+from backend.services.predict import Predict
+from backend.services.promotion import Production
+from backend.web.app import create_app
+from tests.fake_learning import FakeModels
+from tests.fakes import FakeDetector, FakeImages
+from tests.make import make_backend, make_body, recorded, recordings
+
+
+def test_a_known_project_and_stored_predictions_are_answered_while_another_writes(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'glip.sqlite3'}")
+    upgrade(engine)
+    writing, reading = partial(SqlUnitOfWork, engine), partial(SqlUnitOfWork, engine, reads_only=True)
+    production = Production(reading, FakeModels(FakeDetector()))
+    predict = Predict(production, FakeImages(), writing, reading)
+    backend = replace(make_backend(), production=production, predict=predict, unit_of_work=writing, reading=reading)
+    service = create_app(backend).test_client()
+    asked = {"/setup": recorded(recordings("/setup")[0])["json"], "/predict": make_body("/data/a.png")}
+    first = {path: service.post(path, json=body).get_json() for path, body in asked.items()}
+    with writing() as unit:
+        unit.projects.all()  # the transaction begins with its first statement
+        assert {path: service.post(path, json=body).get_json() for path, body in asked.items()} == first
+    assert first["/predict"]["results"][0]["result"]
+    engine.dispose()
