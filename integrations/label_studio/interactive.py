@@ -92,15 +92,15 @@ class _Mentions:
         self._labels = {
             word.casefold(): label.name for label in reversed(labels) for word in (*label.asked, label.name)
         }
-        longest_first = sorted(self._labels, key=len, reverse=True)
-        self._pattern = re.compile(
-            r"(?<!\w)(" + "|".join(map(re.escape, longest_first)) + r")(?:e?s)?(?!\w)", re.IGNORECASE
-        )
+        self._longest_first = sorted(self._labels, key=len, reverse=True)
+        # A group for each: what matches in any case need not be equal to it in lower case (the Turkish İ and ı).
+        names = "|".join(f"({re.escape(word)})" for word in self._longest_first)
+        self._pattern = re.compile(rf"(?<!\w)(?:{names})(?:e?s)?(?!\w)", re.IGNORECASE)
 
     def within(self, text: str) -> list[tuple[int, int, str]]:
         """Start, end and label of each mention, in order."""
         return [
-            (found.start(), found.end(), self._labels[found.group(1).casefold()])
+            (found.start(), found.end(), self._labels[self._longest_first[(found.lastindex or 1) - 1]])
             for found in self._pattern.finditer(text)
         ]
 

@@ -39,6 +39,14 @@ def test_names_belong_to_the_label_they_equal_mention_or_say(text: str, expected
     assert query(text, "cat", "dog", "light", "traffic light") == expected
 
 
+@pytest.mark.parametrize("text", ["BİSİKLET", "bısıklet", "BISIKLET"])
+def test_a_label_is_mentioned_with_any_i(text: str) -> None:
+    assert query(f"a kedi, one {text}", "kedi", "bisiklet") == (
+        Label("kedi", ("a kedi",)),
+        Label("bisiklet", (f"one {text}",)),
+    )
+
+
 def test_with_one_label_every_phrase_is_its() -> None:
     assert query("red thing; blue thing", "object") == (Label("object", ("red thing", "blue thing")),)
 
