@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 
@@ -80,7 +81,7 @@ class Settings:
             model=values.get("MODEL", "glip-nano"),
             device=values.get("DEVICE"),
             label_studio_url=_base_url(values.get("LABEL_STUDIO_URL")),
-            label_studio_token=values.get("LABEL_STUDIO_TOKEN"),
+            label_studio_token=_header_value(values, "LABEL_STUDIO_TOKEN"),
             host=values.get("HOST", "127.0.0.1"),
             port=_whole_number(values, "PORT", 9090, 65535),
             basic_auth=_basic_auth(values),
@@ -135,7 +136,7 @@ def _switch(values: Mapping[str, str], name: str, default: str = "0") -> bool:
 def _header_value(values: Mapping[str, str], name: str) -> str | None:
     value = values.get(name)
     if value is not None and not re.fullmatch("[!-~]+", value):
-        raise UsageError(f"{PREFIX}{name} must be letters, digits and signs of ASCII, without spaces")
+        raise UsageError(f"{PREFIX}{name} must be letters, digits and signs of ASCII, without spaces and line breaks")
     return value
 
 
@@ -144,6 +145,13 @@ def _base_url(url: str | None) -> str | None:
         return None
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{PREFIX}LABEL_STUDIO_URL must start with http:// or https://, not {url!r}")
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", url)
+    except ValueError:  # no number, or one half of the brackets
+        usable = False
+    if not usable:  # the address may hold a password
+        raise UsageError(f"{PREFIX}LABEL_STUDIO_URL must be a host with its port, such as http://localhost:8080")
     return url.rstrip("/")
 
 

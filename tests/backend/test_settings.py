@@ -56,6 +56,12 @@ def test_secrets_are_not_shown() -> None:
         ("SCORE_THRESHOLD", "nan"),
         ("SCORE_THRESHOLD", "-0.1"),
         ("LABEL_STUDIO_URL", "localhost:8080"),
+        ("LABEL_STUDIO_URL", "http://localhost:abc"),
+        ("LABEL_STUDIO_URL", "http://localhost:99999"),
+        ("LABEL_STUDIO_URL", "http://[::1"),
+        ("LABEL_STUDIO_URL", "http://"),
+        ("LABEL_STUDIO_URL", "http://local host:8080"),
+        ("LABEL_STUDIO_TOKEN", "0123\n4567"),
         ("BASIC_AUTH_USER", "me"),
         ("WEBHOOK_SECRET", "two words"),
         ("SYNC_MINUTES", "-1"),
@@ -67,3 +73,15 @@ def test_secrets_are_not_shown() -> None:
 def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=f"GLIP_LABEL_{name}"):
         Settings.from_env({f"GLIP_LABEL_{name}": value})
+
+
+@pytest.mark.parametrize("name", ["LABEL_STUDIO_TOKEN", "WEBHOOK_SECRET"])
+def test_a_secret_is_refused_without_its_value(name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Settings.from_env({f"GLIP_LABEL_{name}": "s3cret\nmore"})
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8080", "https://labels.example.org/sub/path", "http://ls"])
+def test_an_address_may_have_a_port_and_a_path(url: str) -> None:
+    assert Settings.from_env({"GLIP_LABEL_LABEL_STUDIO_URL": url}).label_studio_url == url
