@@ -230,7 +230,8 @@ def _query_key(ask: Ask, reading: Reading) -> str:
     """Digest of everything but task and version that a prediction depends on."""
     query = [asdict(label) for label in ask.query] if isinstance(ask.query, tuple) else asdict(ask.query)
     fit = None if reading.fit is None else reading.fit.id
-    facts = [ask.project, ask.reference, ask.look.prompted, reading.threshold, reading.theirs, reading.most, fit, query]
+    asked = [ask.project, ask.reference, ask.look.image, ask.look.prompted, query]
+    facts = [*asked, reading.threshold, reading.theirs, reading.most, fit]
     return sha256(json.dumps(facts).encode()).hexdigest()
 
 
