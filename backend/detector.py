@@ -58,16 +58,19 @@ class GlipModelDetector:
         self._version_cache = version_cache
         self._device = device
         self._loaded: GlipDetector | None = None
+        self._loaded_version: str | None = None
         self.state = "idle"
 
     @property
     def version(self) -> str:
         """Name and digest of the weights; reads the files' sizes and times only, unless they are new.
 
+        Once loaded, it is that of the weights in memory, whatever becomes of the folder.
+
         Raises:
             ModelError: the folder cannot be read.
         """
-        return model_version(self.folder, self._version_cache)
+        return self._loaded_version or model_version(self.folder, self._version_cache)
 
     def load(self) -> None:
         """Load the weights now, if they are not loaded yet.
@@ -105,7 +108,9 @@ class GlipModelDetector:
         if self._loaded is None:
             self.state = "loading"
             try:
+                version = self.version
                 self._loaded = self.load_folder(self.folder)
+                self._loaded_version = version
             finally:
                 self.state = "failed" if self._loaded is None else "ready"
         return self._loaded

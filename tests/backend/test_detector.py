@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -115,6 +116,19 @@ def test_the_weights_are_loaded_once_on_first_use_whoever_asks(detector: GlipMod
         answers = list(threads.map(lambda _: detector.detect([picture()], (Label("cat"),)), range(4)))
     assert detector.state == "ready"
     assert all(answer == answers[0] for answer in answers)
+
+
+def test_the_version_is_that_of_the_weights_in_memory_whatever_becomes_of_the_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    changing, cache = tmp_path / "changing", tmp_path / "versions.json"
+    copytree(folder, changing)
+    detector = GlipModelDetector(changing, cache, "cpu")
+    detector.load()
+    loaded = detector.version
+    (changing / "README.md").write_text("other weights")
+    assert GlipModelDetector(changing, cache, "cpu").version != loaded
+    assert detector.version == loaded
 
 
 @pytest.mark.parametrize("query", [(), (Label(""),), (Label("cat"), Label("CAT"))])
