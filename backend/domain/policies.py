@@ -15,6 +15,14 @@ AGREEING_IOU = 0.5
 SettledRegion = tuple[AnnotatedRegion, Provenance]
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What people say about one image: the regions that count, and those that too few of them drew."""
+
+    regions: tuple[SettledRegion, ...]
+    disputed: tuple[SettledRegion, ...] = ()
+
+
 class AnnotatorPolicy(StrEnum):
     """Whose boxes an image gets: the starred annotation's if there is one, the newest, or what most annotators drew."""
 
@@ -25,7 +33,7 @@ class AnnotatorPolicy(StrEnum):
 
 def settle(
     annotations: Sequence[AttributedAnnotation], policy: AnnotatorPolicy, width: int, height: int
-) -> tuple[SettledRegion, ...] | None:
+) -> Settled | None:
     """Decide on the regions of one image of ``width`` x ``height`` pixels; None where nobody reviewed it.
 
     Cancelled annotations say nothing. Under ``ground-truth`` the newest annotation counts where none is starred, and
@@ -43,8 +51,8 @@ def settle(
         return consensus([_regions(each) for each in latest.values()], width, height)
     starred = [each for each in reviewed if each.annotation.ground_truth]
     if policy is AnnotatorPolicy.GROUND_TRUTH and starred:
-        return _regions(starred[-1])
-    return _regions(reviewed[-1])
+        return Settled(_regions(starred[-1]))
+    return Settled(_regions(reviewed[-1]))
 
 
 def _nobody(attributed: AttributedAnnotation) -> int | None:
@@ -56,7 +64,7 @@ def _regions(attributed: AttributedAnnotation) -> tuple[SettledRegion, ...]:
     return tuple(zip(attributed.annotation.regions, attributed.provenance, strict=True))
 
 
-def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int) -> tuple[SettledRegion, ...]:
+def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int) -> Settled:
     """Merge the regions of several voters: what more than half of them drew, with the same labels.
 
     Pairs of regions with an IoU of `AGREEING_IOU` or more are joined, best first, so that no group has two regions of
@@ -64,10 +72,12 @@ def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int)
     later voter where they are equal), so that each box is one that a person drew; its provenance tells the votes.
 
     Returns:
-        Representatives, from left to right and top to bottom. A single voter's regions as they are.
+        Representatives, from left to right and top to bottom, and the regions that are in no such group. A single
+        voter's regions as they are.
     """
     if len(votes) == 1:
-        return tuple(votes[0])
+        return Settled(tuple(votes[0]))
+    absurd = [settled for vote in votes for settled in vote if not _is_plausible(settled[0].value)]
     votes = [[settled for settled in vote if _is_plausible(settled[0].value)] for vote in votes]
     boxes = [[percent_to_pixels(region.value, width, height) for region, _ in vote] for vote in votes]
     pairs = [
@@ -79,20 +89,27 @@ def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int)
         if set(region_a.labels) == set(region_b.labels)
         and (iou := rotated_iou(boxes[voter_a][a], boxes[voter_b][b])) >= AGREEING_IOU
     ]
-    groups = _grouped(pairs)
+    groups = [group for group in _grouped(pairs) if 2 * len(group) > len(votes)]
     chosen = []
     for group in groups:
-        if 2 * len(group) > len(votes):
-            voter, place = max(
-                group.items(),
-                key=lambda item: (
-                    sum(rotated_iou(boxes[item[0]][item[1]], boxes[voter][place]) for voter, place in group.items()),
-                    item[0],
-                ),
-            )
-            region, provenance = votes[voter][place]
-            chosen.append((region, replace(provenance, votes=len(group), voters=len(votes))))
-    return tuple(sorted(chosen, key=lambda each: (each[0].value.y, each[0].value.x, each[0].labels, each[0].id)))
+        voter, place = max(
+            group.items(),
+            key=lambda item: (
+                sum(rotated_iou(boxes[item[0]][item[1]], boxes[voter][place]) for voter, place in group.items()),
+                item[0],
+            ),
+        )
+        region, provenance = votes[voter][place]
+        chosen.append((region, replace(provenance, votes=len(group), voters=len(votes))))
+    chosen.sort(key=lambda each: (each[0].value.y, each[0].value.x, each[0].labels, each[0].id))
+    agreed = {voted for group in groups for voted in group.items()}
+    disputed = [
+        settled
+        for voter, vote in enumerate(votes)
+        for place, settled in enumerate(vote)
+        if (voter, place) not in agreed
+    ]
+    return Settled(tuple(chosen), (*absurd, *disputed))
 
 
 def _is_plausible(value: PercentBox) -> bool:

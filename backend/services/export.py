@@ -23,7 +23,7 @@ from backend.domain.dataset import (
 )
 from backend.domain.file_names import shown_reference
 from backend.domain.geometry import percent_to_pixels
-from backend.domain.policies import AnnotatorPolicy, Splits, settle
+from backend.domain.policies import AnnotatorPolicy, Settled, Splits, settle
 from backend.errors import ImageError, UsageError
 from backend.ports import AnnotatedImages
 from backend.services.file_names import FileNames
@@ -196,13 +196,18 @@ class Export:
         return self.tally.boxes.total() - self.tally.boxes["other-labels"]
 
     def _boxes(self, annotations: Sequence[AttributedAnnotation], width: int, height: int) -> tuple[DatasetBox, ...]:
+        settled = settle(annotations, self._request.policy, width, height) or Settled(())
         boxes = []
-        for region, provenance in settle(annotations, self._request.policy, width, height) or ():
+        for region, provenance in settled.regions:
             box = self._box(region, provenance, width, height)
             if isinstance(box, str):
                 self.tally.boxes[box] += 1
             else:
+                self.tally.clipped += not is_inside(box.box, width, height)
                 boxes.append(box)
+        for region, provenance in settled.disputed:
+            box = self._box(region, provenance, width, height)
+            self.tally.boxes[box if isinstance(box, str) else "no-agreement"] += 1
         return tuple(boxes)
 
     def _box(self, region: AnnotatedRegion, provenance: Provenance, width: int, height: int) -> DatasetBox | str:
@@ -217,7 +222,6 @@ class Export:
         outline = outline_in_image(box, width, height)
         if outline is None:
             return "outside-the-image" if box.width > 0 and box.height > 0 else "no-area"
-        self.tally.clipped += not is_inside(box, width, height)
         return DatasetBox(box, outline, wanted, provenance)
 
     def _label_ids_of(self, labels: tuple[str, ...]) -> tuple[int, ...] | str:

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from backend.domain.annotations import AnnotatedRegion
 from backend.domain.dataset import AnnotatedImage, DatasetImage, ImageFacts, ImageFile, ImageState
 from backend.domain.geometry import Box
-from backend.domain.policies import Splits
+from backend.domain.policies import AnnotatorPolicy, Splits
 from backend.domain.records import Prediction, Proposal, Region
 from backend.errors import ImageError, UsageError
 from backend.services.export import Export, ExportRequest
@@ -61,6 +62,34 @@ def test_an_image_whose_every_box_is_unusable_does_not_pass_for_empty() -> None:
     images, export = exported(make_image(1, make_annotation(make_region(labels=()))))
     assert images == []
     assert export.tally.images == {"no-usable-box": 1}
+
+
+@pytest.mark.parametrize(
+    ("other", "left_out"),
+    [
+        (make_region(x=20), {"no-agreement": 2}),  # an IoU of 1/3
+        (make_region(labels=["dog"]), {"no-agreement": 2}),
+        (make_region(x=1e7), {"no-agreement": 1, "outside-the-image": 1}),
+        (None, {"no-agreement": 1}),
+    ],
+)
+def test_an_image_on_which_annotators_disagree_does_not_pass_for_empty(
+    other: AnnotatedRegion | None, left_out: dict[str, int]
+) -> None:
+    second = make_annotation(*(() if other is None else (other,)), number=2, annotator=2)
+    images, export = exported(make_image(1, make_annotation(make_region()), second), policy=AnnotatorPolicy.CONSENSUS)
+    assert images == []
+    assert export.tally.images == {"no-usable-box": 1}
+    assert export.tally.boxes == left_out
+
+
+def test_a_dispute_about_other_labels_leaves_an_image_empty_of_the_wanted_ones() -> None:
+    image = make_image(1, make_annotation(make_region(x=95)), make_annotation(number=2, annotator=2))
+    wanted = {"policy": AnnotatorPolicy.CONSENSUS, "labels": frozenset(["dog"])}
+    images, export = exported(image, **wanted)
+    assert [image.state for image in images] == [ImageState.REVIEWED_EMPTY]
+    assert export.tally.boxes == {"other-labels": 1}
+    assert export.tally.clipped == 0
 
 
 def test_an_image_with_boxes_of_other_labels_only_is_empty_of_the_wanted_ones() -> None:

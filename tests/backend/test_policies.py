@@ -27,7 +27,7 @@ def annotation(
 
 def chosen(policy: AnnotatorPolicy, *annotations: AttributedAnnotation) -> list[str] | None:
     settled = settle(annotations, policy, 640, 480)
-    return None if settled is None else [each.id for each, _ in settled]
+    return None if settled is None else [each.id for each, _ in settled.regions]
 
 
 @pytest.mark.parametrize("policy", AnnotatorPolicy)
@@ -63,7 +63,7 @@ def test_a_consensus_is_what_more_than_half_drew_with_the_same_label() -> None:
     third = annotation(3, region("c1", 11), annotator=3)
     settled = settle([first, second, third], AnnotatorPolicy.CONSENSUS, 640, 480)
     assert settled is not None
-    ((merged, provenance),) = settled
+    ((merged, provenance),) = settled.regions
     assert merged.id == "c1"  # the one in the middle
     assert (provenance.annotation_id, provenance.votes, provenance.voters) == (3, 3, 3)
 
@@ -72,6 +72,16 @@ def test_two_annotators_must_agree() -> None:
     one, other = annotation(1, region("a", 10), annotator=1), annotation(2, region("b", 60), annotator=2)
     assert chosen(AnnotatorPolicy.CONSENSUS, one, other) == []
     assert chosen(AnnotatorPolicy.CONSENSUS, one, annotation(2, region("b", 11), annotator=2)) == ["b"]
+
+
+def test_a_consensus_tells_which_boxes_too_few_drew() -> None:
+    absurd = region("a9", 1e7)
+    first = annotation(1, region("a1", 10), region("a2", 60), absurd, annotator=1)
+    second = annotation(2, region("b1", 12), region("b2", 60, "dog"), annotator=2)
+    settled = settle([first, second], AnnotatorPolicy.CONSENSUS, 640, 480)
+    assert settled is not None
+    assert [each.id for each, _ in settled.regions] == ["b1"]
+    assert [each.id for each, _ in settled.disputed] == ["a9", "a2", "b2"]
 
 
 def test_one_annotator_votes_once_with_the_newest_annotation() -> None:
