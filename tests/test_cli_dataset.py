@@ -108,6 +108,7 @@ def test_a_picture_that_cannot_be_copied_is_left_out_with_exit_code_1(
         (["--splits", "1,1,1,1"], "--splits '1,1,1,1'"),
         (["--merge", "cat"], "--merge 'cat': say OLD=NEW"),
         (["--label", "wolf"], "no label 'wolf'; there are cat, dog"),
+        (["--label", "cat", "--merge", "cat=dog"], "no box is 'cat' where that becomes 'dog': ask for that one"),
         (["--split", "val"], "--split chooses a part of --splits: give that, too, as in --splits 70,15,15"),
         (["--split", "test", "--splits", "50,50"], "no part 'test'; there are train, val"),
         (["--predictions", "glip-nano-9999"], "no predictions of 'glip-nano-9999'; there are none"),

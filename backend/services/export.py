@@ -78,7 +78,7 @@ class Export:
         copy: whether the files are wanted along with the images.
 
     Raises:
-        UsageError: a wanted label or part is not there.
+        UsageError: a wanted label or part is not there, or the label is one that is renamed.
     """
 
     def __init__(
@@ -98,6 +98,8 @@ class Export:
         _refuse_unknown("label", request.labels, [label.name for label in every])
         _refuse_unknown("part", request.parts, request.splits.names if request.splits else ())
         left = {old for old, _ in request.renamed} - {new for _, new in request.renamed}
+        for name in sorted(request.labels & left):
+            raise UsageError(f"no box is {name!r} where that becomes {dict(request.renamed)[name]!r}: ask for that one")
         wanted = request.labels or {label.name for label in every} - left
         self.labels = tuple(label for label in every if label.name in wanted)
         self._wanted = {label.id for label in self.labels}

@@ -188,6 +188,10 @@ def test_proposals_of_the_wanted_model_version_come_along() -> None:
     [
         ({"labels": frozenset(["wolf"])}, "no label 'wolf'; there are cat, dog, traffic light"),
         ({"renamed": (("dog", "wolf"),)}, "no label 'wolf'"),
+        (
+            {"labels": frozenset(["cat"]), "renamed": (("cat", "dog"),)},
+            "no box is 'cat' where that becomes 'dog': ask for that one",
+        ),
         ({"parts": frozenset(["val"])}, "no part 'val'; there are none"),
     ],
 )
