@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
-from backend.domain.records import Prediction, Region
+from backend.domain.records import Prediction, Proposal, Region
 from backend.services.prelabel import Found, Skipped
 from integrations.coco import (
     CocoDataset,
@@ -26,11 +26,23 @@ _DRAWN_AS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
 @dataclass(frozen=True, slots=True)
 class FoundIn:
-    """What was found in the image with the number ``id`` and the name ``file_name``, relative, with slashes."""
+    """What was found in the image with the number ``id`` and the name ``file_name``, relative, with slashes.
+
+    It holds no pixels: a run may see more pictures than fit in memory.
+    """
 
     id: int
     file_name: str
-    found: Found
+    width: int
+    height: int
+    sha256: str
+    proposals: tuple[Proposal, ...]
+
+    @classmethod
+    def of(cls, number: int, name: str, found: Found) -> "FoundIn":
+        """Keep all of ``found`` but its pixels."""
+        picture = found.picture
+        return cls(number, name, picture.width, picture.height, picture.sha256, found.proposals)
 
 
 @dataclass(slots=True)
@@ -44,7 +56,7 @@ class Outcomes:
 
     @property
     def boxes(self) -> int:
-        return sum(len(image.found.proposals) for image in self.images)
+        return sum(len(image.proposals) for image in self.images)
 
 
 def write_coco(outcomes: Outcomes, out: Path) -> list[Path]:
@@ -88,18 +100,18 @@ def write_label_studio(outcomes: Outcomes, out: Path, target: ImageTarget, addre
     return [out]
 
 
-def draw(image: FoundIn, folder: Path, labels: tuple[str, ...]) -> Path:
-    """Draw one image's boxes into ``folder``, under its relative name, and return the path.
+def draw(found: Found, name: str, folder: Path, labels: tuple[str, ...]) -> Path:
+    """Draw one image's boxes into ``folder``, under its relative ``name``, and return the path.
 
     JPEG and PNG keep their names and formats; others get ``.jpg`` appended.
 
     Raises:
         GlipLabelError: the file cannot be written.
     """
-    path = folder / image.file_name
+    path = folder / name
     if path.suffix.lower() not in _DRAWN_AS:
         path = path.with_name(path.name + ".jpg")
-    drawn = draw_proposals(image.found.picture, image.found.proposals, label_colours(labels))
+    drawn = draw_proposals(found.picture, found.proposals, label_colours(labels))
     with written_aside(path) as aside:
         drawn.save(aside, _DRAWN_AS[path.suffix.lower()], quality=90)
     return path
@@ -108,15 +120,13 @@ def draw(image: FoundIn, folder: Path, labels: tuple[str, ...]) -> Path:
 def _labelled_image(image: FoundIn, category_ids: Mapping[str, int]) -> LabelledImage:
     boxes = tuple(
         LabelledBox(proposal.box, category_ids[proposal.label], round(proposal.score, 5))
-        for proposal in image.found.proposals
+        for proposal in image.proposals
     )
-    picture = image.found.picture
-    return LabelledImage(image.id, image.file_name, picture.width, picture.height, boxes)
+    return LabelledImage(image.id, image.file_name, image.width, image.height, boxes)
 
 
 def _prediction(image: FoundIn, model_version: str) -> Prediction:
     """Give the proposals ids that are unique among all images and the same in every run."""
-    picture = image.found.picture
-    identity = sha256(f"{model_version}\0{image.file_name}\0{picture.sha256}".encode()).hexdigest()[:16]
-    regions = tuple(Region(f"{identity}-{number}", proposal) for number, proposal in enumerate(image.found.proposals))
-    return Prediction(image.id, model_version, picture.width, picture.height, regions, identity)
+    identity = sha256(f"{model_version}\0{image.file_name}\0{image.sha256}".encode()).hexdigest()[:16]
+    regions = tuple(Region(f"{identity}-{number}", proposal) for number, proposal in enumerate(image.proposals))
+    return Prediction(image.id, model_version, image.width, image.height, regions, identity)

@@ -1,5 +1,6 @@
 """Builders: a test states only what it is about."""
 
+import gc
 import io
 import json
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from backend.bootstrap import Backend
-from backend.domain.records import Label, Look, Query
+from backend.domain.records import Label, Look, Picture, Query
 from backend.ports import Detector, Images
 from backend.services.corrections import CorrectionsService
 from backend.services.predict import Ask, Predict, PredictLimits
@@ -82,6 +83,12 @@ def make_backend(
         basic_auth=basic_auth,
         webhook_secret=webhook_secret,
     )
+
+
+def pictures_held() -> int:
+    """How many decoded pictures are in memory."""
+    gc.collect()
+    return sum(type(each) is Picture for each in gc.get_objects())
 
 
 def image_bytes(width: int = 8, height: int = 6, kind: str = "PNG", orientation: int | None = None) -> bytes:

@@ -23,7 +23,7 @@ from integrations.coco import read_coco
 from integrations.label_studio.import_json import default_target
 from tests.fakes import FakeDetector
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
-from tests.make import CONFIG, image_bytes
+from tests.make import CONFIG, image_bytes, pictures_held
 from tests.signals import listen_to_control_c
 
 
@@ -212,7 +212,25 @@ def test_a_model_that_fails_at_once_leaves_the_old_file_alone(photos: Path, tmp_
     assert out.read_text() == "mine"
 
 
-def run_on(detector: FakeDetector, photos: Path, out: Path) -> None:
+def test_a_long_run_keeps_no_pixels(tmp_path: Path) -> None:
+    held = []
+
+    class Counting(FakeDetector):
+        def detect(self, *args: Any, **kwargs: Any) -> Any:
+            self.asked.clear()
+            held.append(pictures_held())
+            return super().detect(*args, **kwargs)
+
+    photos, before = tmp_path / "photos", pictures_held()
+    photos.mkdir()
+    for number in range(6):
+        Image.fromarray(noise(60, 80, seed=number)).save(photos / f"{number}.png")
+    run_on(Counting(), photos, tmp_path / "boxes.json", draw=tmp_path / "drawn")
+    assert len(held) == 6
+    assert max(held) - before <= 3  # the one that is looked at, and those before it that the loop still names
+
+
+def run_on(detector: FakeDetector, photos: Path, out: Path, draw: Path | None = None) -> None:
     options = Options(
         paths=(str(photos),),
         labels="cat",
@@ -223,7 +241,7 @@ def run_on(detector: FakeDetector, photos: Path, out: Path) -> None:
         out=out,
         format="coco",
         image_url_prefix="",
-        draw=None,
+        draw=draw,
         threshold=None,
         batch_size=1,
         as_json=False,

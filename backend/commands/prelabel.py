@@ -146,10 +146,9 @@ def run(
             if isinstance(outcome, Skipped):
                 outcomes.skipped.append(outcome)
                 continue
-            image = FoundIn(number, name, outcome)
             if options.draw is not None:
-                draw(image, options.draw, outcomes.labels)
-            outcomes.images.append(image)
+                draw(outcome, name, options.draw, outcomes.labels)
+            outcomes.images.append(FoundIn.of(number, name, outcome))
             if options.out is None and options.draw is None and not options.as_json:
                 for line in _lines(outcome):
                     tqdm.write(line, file=sys.stdout)

@@ -1,6 +1,6 @@
 """Find boxes in many pictures, one batch after the other, whatever becomes of some of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -50,14 +50,20 @@ def prelabel(
     """
     remaining = iter(references)
     while batch := list(islice(remaining, settings.batch_size)):
-        fetched = [_fetched(images, reference) for reference in batch]
-        pictures = [picture for picture in fetched if isinstance(picture, Picture)]
-        found = iter(detector.detect(pictures, query, score_threshold=settings.score_threshold) if pictures else [])
-        for reference, picture in zip(batch, fetched, strict=True):
-            if isinstance(picture, Picture):
-                yield Found(reference, picture, tuple(next(found)))
-            else:
-                yield picture
+        yield from _outcomes(batch, query, images, detector, settings)
+
+
+def _outcomes(
+    batch: Sequence[str], query: Query, images: Images, detector: Detector, settings: PrelabelSettings
+) -> Iterator[Found | Skipped]:
+    fetched = [_fetched(images, reference) for reference in batch]
+    pictures = [picture for picture in fetched if isinstance(picture, Picture)]
+    found = iter(detector.detect(pictures, query, score_threshold=settings.score_threshold) if pictures else [])
+    for reference, picture in zip(batch, fetched, strict=True):
+        if isinstance(picture, Picture):
+            yield Found(reference, picture, tuple(next(found)))
+        else:
+            yield picture
 
 
 def _fetched(images: Images, reference: str) -> Picture | Skipped:

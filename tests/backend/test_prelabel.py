@@ -1,13 +1,14 @@
 """Many pictures, one outcome each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from backend.domain.records import Label
+from backend.domain.records import Label, Picture, Proposal, Query
 from backend.errors import ImageError, UsageError
 from backend.services.prelabel import Found, PrelabelSettings, Skipped, prelabel
 from tests.fakes import FakeDetector, FakeImages
+from tests.make import pictures_held
 
 QUERY = (Label("cat"), Label("dog"))
 
@@ -41,6 +42,26 @@ def test_no_picture_is_fetched_before_its_batch_is_due() -> None:
     outcomes = prelabel(references(), QUERY, images=images, detector=FakeDetector(), settings=settings())
     next(outcomes)
     assert images.fetched == ["a", "b"]
+
+
+def test_no_more_pictures_are_held_than_a_batch_has() -> None:
+    held = []
+
+    class Forgetful(FakeDetector):
+        def detect(
+            self, pictures: Sequence[Picture], query: Query, *, score_threshold: float = 0.05
+        ) -> list[list[Proposal]]:
+            return [[] for _ in pictures]
+
+    class Counting(FakeImages):
+        def fetch(self, reference: str, task_id: int | None = None) -> Picture:
+            held.append(pictures_held())
+            return super().fetch(reference, task_id)
+
+    before = pictures_held()
+    outcomes = prelabel("abcdef", QUERY, images=Counting(), detector=Forgetful(), settings=settings(batch_size=3))
+    assert sum(len(outcome.reference) for outcome in outcomes) == 6
+    assert max(held) - before <= 3  # of the second batch, beside the last one of the first
 
 
 def test_only_boxes_from_the_threshold_on_are_kept() -> None:
