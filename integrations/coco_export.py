@@ -18,7 +18,7 @@ from typing import IO, Any
 from backend.domain.dataset import DatasetBox, DatasetImage, DatasetLabel, ImageState
 from backend.errors import GlipLabelError, UsageError
 from integrations.coco import box_to_coco
-from integrations.written_aside import write_json, written_aside
+from integrations.written_aside import write_json
 
 MANIFEST = "manifest.json"
 IMAGES = "images"
@@ -34,6 +34,8 @@ _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
 class CocoFolder:
     """A folder of COCO files, written within a ``with`` block; an earlier export in it stays whole until `finish`.
+
+    Until then everything is written below ``.unfinished``; what a killed export left there the next one removes.
 
     ``annotations.json``, or ``annotations_PART.json`` for each part; ``predictions.json`` likewise where proposals are
     wanted; copied images below ``images/``; ``manifest.json`` with the SHA-256 of every file.
@@ -69,7 +71,7 @@ class CocoFolder:
             shutil.rmtree(self._aside, ignore_errors=True)  # of an export that was interrupted
             self._aside.mkdir()
             self._stack.callback(shutil.rmtree, self._aside, ignore_errors=True)
-            self._copied = _Rows(self._stack, self._aside / "copied")
+            self._copied = _Rows(self._stack, self._aside / "copied.rows")
             for part in self._parts.values():
                 part.open(self._stack, self._aside)
         except OSError as error:
@@ -99,14 +101,17 @@ class CocoFolder:
             part.add(image, self._with_predictions)
             if content is not None:
                 name = f"{IMAGES}/{image.file_name}"
-                with written_aside(self._folder / name) as aside:
-                    aside.write_bytes(content)
+                path = self._aside / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
                 self._copied.add(_manifest_row(name, sha256(content).hexdigest(), len(content)))
         except OSError as error:
             raise self._unwritable(error) from error
 
     def finish(self, notes: Mapping[str, Any]) -> list[Path]:
         """Put the files in place, then the manifest with ``notes``, and return the paths of the COCO files.
+
+        Meanwhile the manifest says that the folder is not complete. Of an earlier export copied images stay.
 
         Raises:
             GlipLabelError: they cannot be written.
@@ -120,7 +125,8 @@ class CocoFolder:
             write_json(self._folder / MANIFEST, {"complete": False})
             for stale in [*self._folder.glob("annotations*.json"), *self._folder.glob("predictions*.json")]:
                 stale.unlink()
-            for name in finished:
+            for name in chain((row["name"] for row in self._copied.rows()), finished):
+                (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self._aside / name).replace(self._folder / name)
             self._write_manifest(notes, rows)
         except OSError as error:
@@ -149,7 +155,8 @@ class CocoFolder:
         path.replace(self._folder / MANIFEST)
 
     def _unwritable(self, error: OSError) -> GlipLabelError:
-        return GlipLabelError(f"cannot write {error.filename or self._folder}: {error.strerror or error}")
+        path = error.filename2 or error.filename or self._folder  # the second one is where a file was to be moved
+        return GlipLabelError(f"cannot write {path}: {error.strerror or error}")
 
 
 class _Rows:
@@ -173,6 +180,12 @@ class _Rows:
         while chunk := self._file.read(_BYTES_AT_A_TIME):
             yield chunk
 
+    def rows(self) -> Iterator[Any]:
+        """Read the rows back one by one, where they were added so."""
+        self._file.seek(0)
+        for line in self._file:
+            yield json.loads(line.rstrip(b",\n"))
+
 
 class _Part:
     """The rows of one part of the data set."""
@@ -183,7 +196,9 @@ class _Part:
 
     def open(self, stack: ExitStack, folder: Path) -> None:
         names = ("images", "boxes", "results")
-        self._images, self._boxes, self._results = (_Rows(stack, folder / f"{name}{self._suffix}") for name in names)
+        self._images, self._boxes, self._results = (
+            _Rows(stack, folder / f"{name}{self._suffix}.rows") for name in names
+        )
 
     def add(self, image: DatasetImage, with_predictions: bool) -> None:
         annotations = list(_annotation_rows(image))

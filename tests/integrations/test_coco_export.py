@@ -191,6 +191,53 @@ def test_an_interrupted_export_is_told_by_its_manifest_and_can_be_repeated(tmp_p
     assert (tmp_path / "images/d/a.png").read_bytes() == b"bytes"
 
 
+def test_the_images_of_an_earlier_export_stay_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    def hashes_fit() -> bool:
+        rows = read(tmp_path / "manifest.json")["files"]
+        return all(sha256((tmp_path / row["name"]).read_bytes()).hexdigest() == row["sha256"] for row in rows)
+
+    with CocoFolder(tmp_path, LABELS) as folder:
+        folder.add(EMPTY, b"first")
+        folder.finish({})
+    with CocoFolder(tmp_path, LABELS) as folder:
+        folder.add(EMPTY, b"second")
+        assert hashes_fit()  # also if it is killed now, and nothing is tidied up
+    assert hashes_fit()
+    (tmp_path / ".unfinished/images").mkdir(parents=True)
+    (tmp_path / ".unfinished/images/left.png").write_bytes(b"of a killed export")
+    with CocoFolder(tmp_path, LABELS) as folder:
+        folder.add(EMPTY, b"second")
+        folder.add(replace(EMPTY, id=2, file_name="b.png"), b"third")
+        folder.finish({})
+    assert hashes_fit()
+    there = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.png")}
+    assert there == {"images/d/a.png": b"second", "images/b.png": b"third"}
+    assert not (tmp_path / ".unfinished").exists()
+
+
+def test_a_killed_last_step_is_told_by_the_manifest_and_can_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / "images/d/a.png").mkdir(parents=True)  # in the way: the last step ends in the middle
+    (tmp_path / "manifest.json").write_text(json.dumps({"complete": True}, indent=1))
+    with CocoFolder(tmp_path, LABELS) as folder:
+        folder.add(EMPTY, b"bytes")
+        with pytest.raises(GlipLabelError, match=r"cannot write .*/images/d/a\.png: Is a directory"):
+            folder.finish({})
+    assert read(tmp_path / "manifest.json") == {"complete": False}
+    (tmp_path / "images/d/a.png").rmdir()
+    with CocoFolder(tmp_path, LABELS) as folder:
+        folder.add(EMPTY, b"bytes")
+        folder.finish({})
+    assert read(tmp_path / "manifest.json")["complete"]
+
+
+def test_a_name_may_be_as_long_as_file_systems_allow(tmp_path: Path) -> None:
+    name = "n" * 251 + ".png"
+    with CocoFolder(tmp_path, LABELS) as folder:
+        folder.add(replace(EMPTY, file_name=name), b"bytes")
+        folder.finish({})
+    assert (tmp_path / "images" / name).read_bytes() == b"bytes"
+
+
 @pytest.mark.parametrize("name", ["thesis.txt", "manifest.json"])
 def test_a_folder_with_other_files_is_left_alone(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
