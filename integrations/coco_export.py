@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, product, starmap
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from backend.domain.dataset import DatasetBox, DatasetImage, DatasetLabel, ImageState
+from backend.domain.policies import PARTS
 from backend.errors import GlipLabelError, UsageError
 from integrations.coco import box_to_coco
 from integrations.written_aside import write_json
@@ -43,7 +44,7 @@ class CocoFolder:
     Args:
         folder: made if it is not there.
         labels: the categories, in the order of their ids.
-        parts: names of the parts; empty writes one file for all.
+        parts: names of the parts, of `PARTS`; empty writes one file for all.
         with_predictions: whether to write COCO results.
 
     Raises:
@@ -55,7 +56,7 @@ class CocoFolder:
         self, folder: Path, labels: Sequence[DatasetLabel], parts: Sequence[str] = (), with_predictions: bool = False
     ) -> None:
         self._folder, self._labels = folder, labels
-        self._parts = {part: _Part(f"_{part}" if part else "") for part in parts or ("",)}
+        self._parts = {part: _Part(part) for part in parts or ("",)}
         self._with_predictions = with_predictions
         self._last_id = 0
         self._stack = ExitStack()
@@ -123,8 +124,8 @@ class CocoFolder:
                     finished.append(name)
                     rows.append(_written(self._aside / name, name, chunks))
             write_json(self._folder / MANIFEST, {"complete": False})
-            for stale in [*self._folder.glob("annotations*.json"), *self._folder.glob("predictions*.json")]:
-                stale.unlink()
+            for stale in starmap(_file_name, product(("annotations", "predictions"), ("", *PARTS))):
+                (self._folder / stale).unlink(missing_ok=True)
             for name in chain((row["name"] for row in self._copied.rows()), finished):
                 (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self._aside / name).replace(self._folder / name)
@@ -190,14 +191,14 @@ class _Rows:
 class _Part:
     """The rows of one part of the data set."""
 
-    def __init__(self, suffix: str) -> None:
-        self._suffix = suffix
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.counts = Counter[str]()
 
     def open(self, stack: ExitStack, folder: Path) -> None:
         names = ("images", "boxes", "results")
         self._images, self._boxes, self._results = (
-            _Rows(stack, folder / f"{name}{self._suffix}.rows") for name in names
+            _Rows(stack, folder / f"{name}_{self._name}.rows") for name in names
         )
 
     def add(self, image: DatasetImage, with_predictions: bool) -> None:
@@ -214,9 +215,9 @@ class _Part:
     def documents(
         self, labels: Sequence[DatasetLabel], with_predictions: bool
     ) -> Iterator[tuple[str, Iterable[bytes]]]:
-        yield f"annotations{self._suffix}.json", self._dataset(labels)
+        yield _file_name("annotations", self._name), self._dataset(labels)
         if with_predictions:
-            yield f"predictions{self._suffix}.json", (b"[\n", *self._results.chunks(), b"\n]\n")
+            yield _file_name("predictions", self._name), (b"[\n", *self._results.chunks(), b"\n]\n")
 
     def _dataset(self, labels: Sequence[DatasetLabel]) -> Iterator[bytes]:
         categories = [_encode({"id": label.id, "name": label.name, "supercategory": ""}) for label in labels]
@@ -227,6 +228,10 @@ class _Part:
         yield b'\n],\n"annotations": [\n'
         yield from self._boxes.chunks()
         yield b"\n]\n}\n"
+
+
+def _file_name(kind: str, part: str) -> str:
+    return f"{kind}_{part}.json" if part else f"{kind}.json"
 
 
 def _is_ours(manifest: Path) -> bool:

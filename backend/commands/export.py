@@ -12,7 +12,7 @@ import click
 
 from backend.domain.dataset import AnnotatedImage, ImageFile
 from backend.domain.facts import ProjectState
-from backend.domain.policies import AnnotatorPolicy, Splits
+from backend.domain.policies import PARTS, AnnotatorPolicy, Splits
 from backend.errors import LabelConfigError, UsageError
 from backend.services.export import Export, ExportRequest
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from backend.db.dataset_store import SqlAnnotatedImages
     from backend.settings import Settings
 
-PARTS = ("train", "val", "test")
 _DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 

@@ -11,6 +11,7 @@ from backend.domain.geometry import percent_to_pixels
 from backend.domain.polygons import rotated_iou
 
 AGREEING_IOU = 0.5
+PARTS = ("train", "val", "test")  # of a data set that is divided
 
 SettledRegion = tuple[AnnotatedRegion, Provenance]
 

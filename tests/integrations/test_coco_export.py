@@ -178,6 +178,17 @@ def test_an_earlier_export_is_replaced_with_its_parts_and_stays_until_the_new_on
     assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations.json", "manifest.json"]
 
 
+def test_an_export_removes_no_file_of_another_name_than_its_own(tmp_path: Path) -> None:
+    request = ExportRequest(splits=Splits(("train", "val", "test"), (1, 1, 1)), predictions="v1")
+    export_to(tmp_path, FakeProject(), request)
+    names = ["annotations_corrected_by_hand.json", "predictions_of_mine.json"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    export_to(tmp_path, FakeProject())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations.json", names[0], "manifest.json", names[1]]
+    assert [(tmp_path / name).read_text() for name in names] == ["mine", "mine"]
+
+
 def test_an_interrupted_export_is_told_by_its_manifest_and_can_be_repeated(tmp_path: Path) -> None:
     with CocoFolder(tmp_path, LABELS) as folder:
         folder.add(EMPTY, b"bytes")
