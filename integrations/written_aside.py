@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ def written_aside(path: Path) -> Iterator[Path]:
     Raises:
         GlipLabelError: the folder cannot be made or written to, or the disk is full.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Of the name only a hash: a name may be as long as the file system allows, and then there is no room for more.
+    aside = path.with_name(f".{sha256(os.fsencode(path.name)).hexdigest()[:16]}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
