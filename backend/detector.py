@@ -186,7 +186,9 @@ def _detect(
 
 
 def _sides_matter(query: Query) -> bool:
-    return isinstance(query, Sentence) or names_sides(words for label in query for words in label.asked)
+    if isinstance(query, Sentence):
+        return True
+    return names_sides(words for label in query for words in (label.name, *label.prompts))
 
 
 def _one_name_per_place(found: "ImageDetections") -> "ImageDetections":

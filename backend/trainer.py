@@ -70,9 +70,8 @@ class GlipTrainer:
         settings = finetuning.default_settings(examples, self._device, mode, further=start is not None)
         base = start if start is not None and settings.mode == "full" else self._base
         minutes = request.minutes or self._minutes or settings.minutes
-        handling = replace(
-            settings.handling, mirror=not names_sides(word for _, words in data.labels for word in words)
-        )
+        sided = names_sides(word for name, words in data.labels for word in (name, *words))
+        handling = replace(settings.handling, mirror=not sided)
         settings = replace(settings, seed=request.seed, minutes=minutes, frozen=request.frozen, handling=handling)
         run = partial(
             finetuning.finetune,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from backend.domain.geometry import Box
 
-_SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+_SIDES = {"left", "right"}
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # also one of several in left_hand or LeftHand
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,12 @@ class Label:
 
 
 def names_sides(words: Iterable[str]) -> bool:
-    """Tell whether left and right matter to what is asked for, as to a left hand, so that no mirror may be used."""
-    return any(_SIDES.search(each) for each in words)
+    """Tell whether left and right matter to what is asked for, as to a left hand, so that no mirror may be used.
+
+    Args:
+        words: the labels' names beside what they are asked with: ``left_hand`` may be asked for as a hand.
+    """
+    return any(word.lower() in _SIDES for each in words for word in _WORD.findall(each))
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ def test_what_is_found_in_a_picture_does_not_depend_on_its_company(detector: Gli
         ((Label("cat"),), True),
         ((Label("left cat"), Label("dog")), False),
         ((Label("dog", ("dog on the Right",)),), False),
+        ((Label("left_dog", ("dog",)),), False),
         (Sentence("a red car", (Span(2, 9, "vehicle"),)), False),
     ],
 )

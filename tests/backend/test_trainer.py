@@ -201,13 +201,23 @@ def test_a_defect_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         trainer.train(FrozenData(LABELS, (REVIEWED,)), TrainingRequest("command"), None, tmp_path, lambda _: None)
 
 
-@pytest.mark.parametrize(("word", "mirrors"), [("cat", True), ("left hand", False), ("leftover", True)])
+@pytest.mark.parametrize(
+    ("name", "word", "mirrors"),
+    [
+        ("cat", "cat", True),
+        ("cat", "left hand", False),
+        ("cat", "leftover", True),
+        ("left_hand", "left_hand", False),
+        ("left_hand", "hand", False),
+    ],
+)
 def test_views_are_mirrored_unless_a_label_names_a_side(
-    word: str, mirrors: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, word: str, mirrors: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[FinetuneSettings] = []
     monkeypatch.setattr("glip_model.finetune.finetune", lambda *given: asked.append(given[3]))
-    data = FrozenData((("cat", ("animal", word)),), (ReviewedImage(digest_of("train-1"), 64, 48, boxes=(CAT,)),))
+    box = LabelledBox(CAT.box, name)
+    data = FrozenData(((name, ("animal", word)),), (ReviewedImage(digest_of("train-1"), 64, 48, boxes=(box,)),))
 
     GlipTrainer(tmp_path, FakeImages(), "cpu").train(data, TrainingRequest("command"), None, tmp_path, lambda _: None)
 
