@@ -107,18 +107,23 @@ class Asking:
 
 
 def target_of(sample: Sample, caption: Caption, weight: float, unasked: Collection[int] = ()) -> dict[str, Tensor]:
-    """What ``detection_losses`` reads about one view, without boxes of labels that the caption does not ask for."""
+    """What ``detection_losses`` reads about one view, without boxes of labels that the caption does not ask for.
+
+    A box with several labels is one row that all of them name: of two rows that are equal, the first has all anchors.
+    """
     prompts: dict[str, list[int]] = {}
     for prompt, owner in enumerate(caption.owners):
         prompts.setdefault(str(owner), []).append(prompt)
     target = {"weight": torch.tensor(weight)}
     parts = (("boxes", "positive_map", sample.names), ("rejected", "rejected_map", sample.rejected or ()))
     for boxes, tokens, names in parts:
-        rows = [row for row, of_box in enumerate(names) if of_box and of_box[0] in prompts]
-        if rows or boxes == "boxes":
-            prompts_of_boxes = [prompts[names[row][0]] for row in rows]
-            target[boxes] = torch.from_numpy(sample.boxes_xyxy[rows])
-            wanted = positive_map(caption.label_tokens, prompts_of_boxes, len(caption.input_ids))
+        named: dict[tuple[float, ...], list[int]] = {}
+        for row, of_box in enumerate(names):
+            if of_box and of_box[0] in prompts:
+                named.setdefault(tuple(sample.boxes_xyxy[row].tolist()), []).extend(prompts[of_box[0]])
+        if named or boxes == "boxes":
+            target[boxes] = torch.tensor(list(named), dtype=torch.float32).reshape(-1, 4)
+            wanted = positive_map(caption.label_tokens, list(named.values()), len(caption.input_ids))
             target[tokens] = torch.from_numpy(wanted)
     if len(sample.unreviewed_xyxy):
         target["unreviewed"] = torch.from_numpy(sample.unreviewed_xyxy)

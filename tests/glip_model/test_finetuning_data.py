@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from glip_model.anchors import grid_anchors
 from glip_model.caption import Caption, plan_captions
 from glip_model.finetuning.batches import Asking, Plan, padded_target, target_of
 from glip_model.finetuning.examples import Pictures, TrainingExample, View, fingerprint
@@ -17,6 +18,7 @@ from glip_model.finetuning.loader import Loader
 from glip_model.finetuning.settings import FinetuneSettings
 from glip_model.finetuning.student import FullStudent
 from glip_model.image import PixelSettings
+from glip_model.loss_glip import detection_losses
 from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
 from glip_model.sentence import parse_sentence
 from glip_model.training.augment import cut, mirrored, quarter_turned
@@ -201,6 +203,36 @@ def test_every_prompt_of_a_label_names_its_boxes() -> None:
     several = plan_captions(TOKENIZER, [["cat"], ["red dog", "bird"]])[0]
     sample = Sample(np.zeros((60, 100, 3), np.uint8), boxes(*BOX), (("1",),), ())
     assert target_of(sample, several, 1.0)["positive_map"].tolist() == [[0, 0, 0, 1, 1, 0, 1, 0]]
+
+
+def test_all_labels_of_one_box_name_it() -> None:
+    rows = boxes(*BOX, [1, 1, 9, 9], *BOX, [2, 1, 9, 9], [1, 1, 9, 9])
+    names = (("0",), (), ("1",), ("1",), ())
+    sample = Sample(np.zeros((60, 100, 3), np.uint8), rows, names, (), ((), ("1",), (), (), ("0",)))
+    target = target_of(sample, caption("cat", "red dog"), 1.0)  # [CLS] cat . red dog [SEP]
+    assert target["boxes"].tolist() == [*BOX, [2, 1, 9, 9]]
+    assert target["positive_map"].tolist() == [[0, 1, 0, 1, 1, 0], [0, 0, 0, 1, 1, 0]]
+    assert target["rejected"].tolist() == [[1, 1, 9, 9]]
+    assert target["rejected_map"].tolist() == [[0, 1, 0, 1, 1, 0]]
+    assert target_of(sample, caption("cat"), 1.0)["positive_map"].tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_each_label_of_one_box_is_taught(deleted: bool) -> None:
+    names, nobody = (("0",), ("1",)), ((), ())
+    given = (nobody, names) if deleted else (names, nobody)
+    sample = Sample(np.zeros((60, 100, 3), np.uint8), boxes(*BOX, *BOX), given[0], (), given[1])
+    target = target_of(sample, caption("cat", "red dog"), 1.0)
+    anchors = grid_anchors([(8, 13), (4, 7), (2, 4), (1, 2), (1, 1)])
+    logits = torch.zeros(1, sum(map(len, anchors)), 6, requires_grad=True)
+    others = torch.zeros(*logits.shape[:2], 4), torch.zeros(logits.shape[:2])
+    losses = detection_losses(logits, *others, anchors=anchors, targets=[target], attention_mask=torch.ones(1, 6))
+    losses["token"].backward()
+    assert logits.grad is not None
+    cat, dog = logits.grad[0, :, 1], logits.grad[0, :, 3]
+    assert torch.equal(cat, dog)
+    taught = cat > cat.median() if deleted else cat < 0
+    assert taught.any()
 
 
 def test_the_fingerprint_changes_with_whatever_people_said() -> None:
