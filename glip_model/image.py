@@ -95,7 +95,7 @@ def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.u
 
 
 def decode_image(data: bytes, name: str, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
-    """Decode an image file's bytes to upright RGB: EXIF orientation applied, first frame of an animation.
+    """Decode an image file's bytes to RGB, turned as browsers turn it; of an animation the first frame.
 
     Args:
         data: the whole file.
@@ -109,7 +109,6 @@ def decode_image(data: bytes, name: str, limits: ImageLimits = DEFAULT_LIMITS) -
         ImageDecodeError: no bytes, no image, a truncated or damaged one, or one beyond the limits.
     """
     with _opened(data, name, limits) as image:
-        image.load()
         return to_rgb_array(image)
 
 
@@ -121,7 +120,7 @@ def upright_size(data: bytes, name: str, limits: ImageLimits = DEFAULT_LIMITS) -
     """
     with _opened(data, name, limits) as image:
         if image.format == "TIFF":
-            image.load()  # turns it, and forgets the orientation
+            image.load()  # turns it
         width, height = image.size
         return (width, height) if _upright(image) in _SWAPPING else (height, width)
 
@@ -132,7 +131,8 @@ def to_rgb_array(image: Image.Image) -> NDArray[np.uint8]:
     Transparent pixels are shown on white, as a browser shows them; 16 bits are cut to the upper 8; other
     greyscale ranges (32-bit integers, floats) are stretched to 0..255.
     """
-    upright = _upright(image)
+    upright = _upright(image)  # before the pixels: the EXIF of a PNG that follows them turns nothing in a browser
+    image.load()
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -260,8 +260,13 @@ def _check_size(image: Image.Image, name: str, limits: ImageLimits) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Transpose | None:
+    """Turn what browsers turn, for people draw on what these show: Pillow's ``getexif`` would also follow XMP."""
+    if image.format == "WEBP":  # which browsers leave as it is
+        return None
+    exif = Image.Exif()
     try:
-        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        exif.load(image.info.get("exif", b""))
+        return _UPRIGHT.get(exif.get(ExifTags.Base.Orientation, 1))
     except _DAMAGE:  # broken metadata does not spoil the pixels
         return None
 

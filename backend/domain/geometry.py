@@ -1,6 +1,6 @@
 """Boxes as plain floats.
 
-Frame: pixels of the upright image (EXIF orientation applied), origin at its top-left corner, x to the right, y down.
+Frame: pixels of the upright image (turned as browsers turn it), origin at its top-left corner, x to the right, y down.
 A box covers the continuous area ``[x1, x2] x [y1, y2]``; there is no ``+1`` anywhere outside the model.
 """
 

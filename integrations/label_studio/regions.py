@@ -12,7 +12,7 @@ Json = dict[str, object]
 def box_to_percent(box: Box, width: int, height: int) -> dict[str, float]:
     """Express a box as ``x, y, width, height`` in percent of the image, clipped to it.
 
-    The displayed image is the upright one: browsers apply the EXIF orientation, as our frame does.
+    The displayed image is the upright one: our frame is turned where browsers turn it.
     """
     inside = box.clipped(width, height)
     x, y = 100 * inside.x1 / width, 100 * inside.y1 / height
