@@ -138,6 +138,7 @@ def training_examples(data: FrozenData, images: Images) -> list[TrainingExample]
             labels=tuple(numbers[each.label] for each in image.boxes),
             rejected_xyxy=_corners([each.box for each in image.rejected]),
             rejected_labels=tuple(numbers[each.label] for each in image.rejected),
+            unreviewed_xyxy=_corners(image.doubtful),
             unasked=tuple(numbers[name] for name in image.unasked),
         )
         for image in data.part(Part.TRAIN)

@@ -51,6 +51,7 @@ class ReviewedImage:
         boxes: all objects; none where a reviewer found nothing.
         rejected: boxes that were proposed and deleted, and that no box of the same label covers now.
         unasked: labels that were added after it was reviewed: nobody knows whether there are such objects.
+        doubtful: where something was drawn without a label that is known: nobody knows what it is.
     """
 
     sha256: str
@@ -60,6 +61,7 @@ class ReviewedImage:
     boxes: tuple[LabelledBox, ...] = ()
     rejected: tuple[LabelledBox, ...] = ()
     unasked: tuple[str, ...] = ()
+    doubtful: tuple[Box, ...] = ()
 
     @property
     def part(self) -> Part:
@@ -151,21 +153,23 @@ class FrozenData:
 
 def _to_json(image: ReviewedImage) -> dict[str, Any]:
     fields = asdict(image)
-    if not image.unasked:
-        del fields["unasked"]
-    return fields
+    return {name: value for name, value in fields.items() if value or name not in ("unasked", "doubtful")}
 
 
 def _reviewed(fields: Mapping[str, Any]) -> ReviewedImage:
     annotations = tuple((number, moment) for number, moment in fields["annotations"])
     boxes, rejected = _boxes(fields["boxes"]), _boxes(fields["rejected"])
     given = {"annotations": annotations, "boxes": boxes, "rejected": rejected}
-    return ReviewedImage(**{**fields, **given, "unasked": tuple(fields.get("unasked", ()))})
+    unasked, doubtful = tuple(fields.get("unasked", ())), _places(fields.get("doubtful", ()))
+    return ReviewedImage(**{**fields, **given, "unasked": unasked, "doubtful": doubtful})
 
 
 def _pseudo(fields: Mapping[str, Any]) -> PseudoImage:
-    doubtful = tuple(Box(**box) for box in fields["doubtful"])
-    return PseudoImage(**{**fields, "boxes": _boxes(fields["boxes"]), "doubtful": doubtful})
+    return PseudoImage(**{**fields, "boxes": _boxes(fields["boxes"]), "doubtful": _places(fields["doubtful"])})
+
+
+def _places(rows: Iterable[Mapping[str, Any]]) -> tuple[Box, ...]:
+    return tuple(Box(**row) for row in rows)
 
 
 def _boxes(rows: Iterable[Mapping[str, Any]]) -> tuple[LabelledBox, ...]:

@@ -7,14 +7,15 @@ from time import perf_counter
 from typing import Any
 
 from backend.domain.fits import Fit
+from backend.domain.geometry import iou
 from backend.domain.learning import PRODUCTION, Answers, Contest, ModelVersion, Ruling, TrainingProgress
 from backend.domain.records import Label, Proposal, Query
 from backend.domain.review import LABEL_STUDIO, Judgement
-from backend.domain.training_data import ReviewedImage
+from backend.domain.training_data import LabelledBox, ReviewedImage
 from backend.ports import Detector, Images, Models, UnitOfWork
 from backend.ports.learning import Trainer, VersionFiles
 from backend.services.fitting import fit_judgements, rehearse
-from backend.services.gathering import Gather
+from backend.services.gathering import SAME_OBJECT_IOU, Gather, is_there
 from backend.services.promotion import production_version
 
 GATE_THRESHOLD = 0.05  # lowest score that the gate sees
@@ -52,7 +53,8 @@ def hold(
 ) -> Contest:
     """Let production and candidate answer for every image, one at a time as people wait for them.
 
-    What they find of an image's ``unasked`` labels is left out: nobody can say whether it is right.
+    What they find of an image's ``unasked`` labels or in a ``doubtful`` place is left out, unless there is such a box:
+    nobody can say whether it is right.
     """
     answers: list[list[tuple[Sequence[Proposal], float]]] = [[], []]
     for index, image in enumerate(images):
@@ -64,11 +66,18 @@ def hold(
             begun = perf_counter()
             (found,) = detector.detect([picture], labels, score_threshold=GATE_THRESHOLD)
             seconds = perf_counter() - begun
-            given.append(([each for each in found if each.label not in image.unasked], seconds))
+            given.append(([each for each in found if _tells(image, each)], seconds))
     production, candidate = (
         Answers(tuple(tuple(found) for found, _ in given), tuple(seconds for _, seconds in given)) for given in answers
     )
     return Contest(tuple(images), production, candidate, attempt)
+
+
+def _tells(image: ReviewedImage, found: Proposal) -> bool:
+    if found.label in image.unasked:
+        return False
+    in_doubt = any(iou(place, found.box) >= SAME_OBJECT_IOU for place in image.doubtful)
+    return not in_doubt or is_there(LabelledBox(found.box, found.label), image.boxes)
 
 
 def query_of(labels: Sequence[tuple[str, tuple[str, ...]]]) -> Query:

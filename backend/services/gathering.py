@@ -2,18 +2,19 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
+from backend.domain import policies
 from backend.domain.annotations import Annotation
 from backend.domain.dataset import AnnotatedImage, DatasetImage, ImageFile
 from backend.domain.facts import ProjectState
 from backend.domain.file_names import shown_reference
-from backend.domain.geometry import iou
+from backend.domain.geometry import Box, iou, visible_bounds
 from backend.domain.learning import TrainingProgress, TrainingRequest
-from backend.domain.policies import Splits
 from backend.domain.training_data import FrozenData, LabelledBox, Part, ReviewedImage
 from backend.domain.verdicts import VerdictKind
 from backend.errors import TrainingError
@@ -22,7 +23,8 @@ from backend.services.corrections import known_predictions
 from backend.services.export import Export, ExportRequest
 
 SAME_OBJECT_IOU = 0.5
-_HASHED = Splits(("all",), (1.0,))  # parts are by content, so that the export finds every image's hash
+# Parts are by content, so that the export finds every image's hash.
+_REQUEST = ExportRequest(splits=policies.Splits(("all",), (1.0,)))
 
 log = logging.getLogger("glip_label.training")
 
@@ -35,7 +37,7 @@ class Gathering:
 
     Boxes that people accepted, moved, relabelled or added are objects; deleted proposals are rejected boxes; an image
     that was submitted without boxes has no objects; skipped and never reviewed ones are left out. Of a label that was
-    added after an image was reviewed it is not known whether it is there.
+    added after an image was reviewed it is not known whether it is there, nor what was drawn without a label.
     """
 
     def __init__(self, projects: ReviewedProjects, unit_of_work: Callable[[], UnitOfWork]) -> None:
@@ -116,7 +118,7 @@ class _Settle:
 
     def __init__(self, source: AnnotatedImages, read: Callable[[AnnotatedImage], ImageFile]) -> None:
         self._read = read
-        self._export = Export(source, ExportRequest(splits=_HASHED), self._reading)
+        self._export = Export(source, _REQUEST, self._reading)
         self.failures = self._export.tally.failures
         self.names = {label.id: label.name for label in self._export.labels}
         self.file: ImageFile | None = None
@@ -173,7 +175,18 @@ def _reviewed(
         unasked=tuple(
             name for name, added in since.items() if added and added >= reviewed_at and name not in looked_for
         ),
+        doubtful=tuple(_doubtful(image, settled, set(names.values()))),
     )
+
+
+def _doubtful(image: AnnotatedImage, settled: DatasetImage, known: Set[str]) -> Iterator[Box]:
+    """Where somebody saw an object and gave it no label, or none that is known: it must not pass for background."""
+    for region, _ in policies.settle(image.annotations, _REQUEST.policy, settled.width, settled.height) or ():
+        if known.isdisjoint(region.labels):
+            with suppress(ValueError):  # numbers that are not finite say of no place
+                place = visible_bounds(region.value, settled.width, settled.height)
+                if place.area > 0:
+                    yield place
 
 
 def _version(annotation: Annotation) -> tuple[int, str]:

@@ -160,6 +160,28 @@ def test_boxes_of_labels_that_are_not_asked_any_more_are_left_out() -> None:
     assert image.boxes == (CAT,)
 
 
+@pytest.mark.parametrize("labels", [(), ("?",)])
+def test_what_was_drawn_without_a_known_label_beside_others_is_in_doubt(labels: tuple[str, ...]) -> None:
+    drawn = replace(make_region("r2", x=90.0), labels=labels)
+    senseless = replace(drawn, id="r3", value=replace(drawn.value, x=float("nan")))
+    outside = replace(drawn, id="r4", value=replace(drawn.value, x=120.0))
+    shown = make_annotation(1, 5, make_region(), drawn, senseless, outside)
+    (image,) = gather(annotated_image("train-1", shown, make_annotation(2, 4, replace(drawn, id="r5")))).images
+
+    assert image.boxes == (CAT,)
+    assert image.doubtful == (Box(576.0, 96.0, 640.0, 288.0),)
+
+
+def test_where_all_was_drawn_without_a_label_there_is_nothing_to_learn() -> None:
+    unlabelled = annotated_image(
+        "train-2", make_annotation(2, 0, replace(make_region(), labels=()), task_id=2), task_id=2
+    )
+    gathered = gather(annotated_image("train-1", make_annotation(1, 0, make_region())), unlabelled)
+
+    assert [image.doubtful for image in gathered.images] == [()]
+    assert gathered.left_out == {"no-usable-box": 1}
+
+
 def with_added(*annotations: Annotation) -> ReviewedImage:
     """An image of a project to which dogs were added at second 5."""
     image = annotated_image("train-1", *annotations)

@@ -56,6 +56,7 @@ def test_the_fingerprint_changes_with_every_thing_that_a_model_could_learn() -> 
         ReviewedImage(digest(1), 64, 48, ((1, "2026-11-24T08:43:32+00:00"),), (box,)),
         ReviewedImage(digest(1), 64, 48, ((1, "2026-11-23T08:43:32+00:00"),), (box,), (other,)),
         replace(reviewed(1, box), unasked=("dog",)),
+        replace(reviewed(1, box), doubtful=(box.box,)),
     ]
     every = [FrozenData(LABELS, (image,)) for image in images]
     every += [FrozenData(LABELS[:1], (images[0],)), FrozenData(LABELS, ()), FrozenData(LABELS, (images[0],) * 2)]
@@ -64,13 +65,13 @@ def test_the_fingerprint_changes_with_every_thing_that_a_model_could_learn() -> 
 
 
 def test_frozen_data_come_back_from_json_as_they_were() -> None:
-    earlier = replace(reviewed(2), unasked=("dog",))
+    earlier = replace(reviewed(2), unasked=("dog",), doubtful=(Box(5, 6, 7.5, 8),))
     data = FrozenData(LABELS, (reviewed(1, LabelledBox(Box(0.1, 2, 3.7, 4), "käse")), earlier))
 
     assert FrozenData.from_json(data.to_json()) == data
 
 
-def test_data_without_pseudo_or_added_labels_keep_the_text_and_the_fingerprint_that_they_always_had() -> None:
+def test_data_without_pseudo_or_added_labels_or_doubt_keep_the_text_and_the_fingerprint_that_they_always_had() -> None:
     cat, dog = LabelledBox(Box(0.1, 2, 3.7, 4), "cat"), LabelledBox(Box(5, 6, 7, 8), "dog")
     annotations = ((1, "2026-11-23T08:43:32+00:00"),)
     data = FrozenData(LABELS, (ReviewedImage("ab" * 32, 64, 48, annotations, (cat,), (dog,)),))

@@ -50,6 +50,13 @@ def test_a_label_that_was_added_after_the_review_is_not_asked_of_the_picture() -
     assert example.unasked == (1,)
 
 
+def test_a_place_in_doubt_teaches_nothing() -> None:
+    image = ReviewedImage(digest_of("train-1"), 64, 48, boxes=(CAT,), doubtful=(DOG.box,))
+    (example,) = training_examples(FrozenData(LABELS, (image,)), FakeImages())
+
+    assert (example.unreviewed_xyxy.tolist(), example.weight) == ([[30, 5, 60, 44]], 1.0)
+
+
 def test_what_a_model_labelled_counts_for_less_and_teaches_nothing_where_it_was_in_doubt() -> None:
     images = FakeImages({PSEUDO.sha256: picture(2)})
     reviewed, pseudo = training_examples(FrozenData(LABELS, (REVIEWED,), (PSEUDO,)), images)
