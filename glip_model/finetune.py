@@ -180,7 +180,7 @@ def _train_step(state: _State, batch: Sequence[Asked], settings: FinetuneSetting
         guilty = first_not_finite(student.trained.named_parameters())
         raise TrainingError(
             f"step {state.step}: loss {loss}, gradient {norm} (first weight not finite: {guilty or 'none'}): "
-            "train again with a lower learning rate, or look for a damaged picture"
+            "train in another mode or with another seed, or look for a damaged picture"
         )
     state.optimizer.step()
     state.average.update(student.trained.state_dict())
