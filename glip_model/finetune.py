@@ -216,8 +216,9 @@ def _parameter_groups(trained: nn.Module, rate: float, recipe: Recipe) -> list[d
         if not parameter.requires_grad:
             continue
         share = recipe.text_share if name.startswith("text_encoder.") else 1.0
-        share *= 2.0 if "bias" in name else 1.0
-        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        is_bias = "bias" in name  # of positions too, which is a table
+        share *= 2.0 if is_bias else 1.0
+        decay = recipe.weight_decay if parameter.ndim > 1 and not is_bias else 0.0
         groups.setdefault((rate * share, decay), []).append(parameter)
     return [{"params": ps, "peak": peak, "weight_decay": decay} for (peak, decay), ps in groups.items()]
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -236,6 +237,17 @@ def test_numbers_that_are_not_finite_stop_the_run_without_a_result(base: Path, t
     ):
         finetune(base, PROMPTS, examples(), settings(mode, 6, learning_rate=1e38), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_biases_move_twice_as_fast_and_do_not_decay_nor_do_norms(base: Path, tmp_path: Path) -> None:
+    wanted = settings("full", 3, learning_rate=0.001, checkpoint_seconds=0.0)
+    with pytest.raises(StoppedError):
+        finetune(base, PROMPTS, examples(), wanted, tmp_path, stop)
+    groups = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["optimizer"]["param_groups"]
+    counts = {(group["peak"], group["weight_decay"]): len(group["params"]) for group in groups}
+    named = load_model_folder(base, CPU)[0].named_parameters()
+    kinds = Counter((0.002, 0.0) if "bias" in name else (0.001, 0.05 * (each.ndim > 1)) for name, each in named)
+    assert counts == kinds
 
 
 def test_without_an_adapter_the_base_answers_as_before_any(base: Path, tmp_path: Path) -> None:
