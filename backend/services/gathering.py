@@ -86,6 +86,8 @@ class Gathering:
         if image.sha256 is not None and self._projects.has(image.sha256):
             return settle(image)
         settled = settle(replace(image, width=None, height=None, sha256=None))
+        if settle.file is not None and image.sha256 not in (None, settle.file.facts.sha256):
+            return settled if isinstance(settled, str) else settle.changed(image)
         if settle.file is not None and image.task_id is not None:
             with self._unit_of_work() as unit:
                 unit.corrections.put_facts(project.uid, image.task_id, image.reference, settle.file.facts)
@@ -130,6 +132,16 @@ class _Settle:
         for failure in self.failures[known:]:
             log.warning("task=%s left out: %s", image.task_id, failure)
         return settled if isinstance(settled, str) else settled[0]
+
+    def changed(self, image: AnnotatedImage) -> str:
+        """Say why an image is left out whose file is not the one that people saw with their proposals."""
+        failure = (
+            f"{shown_reference(image.reference)}: is not the picture that was predicted or learnt from before: "
+            "import a changed one as a new task"
+        )
+        self.failures.append(failure)
+        log.warning("task=%s left out: %s", image.task_id, failure)
+        return "file-has-other-content"
 
     def _reading(self, image: AnnotatedImage) -> ImageFile:
         self.file = self._read(image)

@@ -24,6 +24,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from backend.domain.records import Picture
 from backend.errors import FetchRefusedError, ImageError
+from integrations.label_studio.references import kept_reference
 
 _CLOUD = re.compile(r"(s3|gs|azure-blob)://", re.IGNORECASE)
 _CLIMBS = re.compile(r"(^|[/\\=?&])\.\.([/\\&?#]|$)")
@@ -143,6 +144,11 @@ class TaskImages:
         if status in (401, 403) and _origin(urlsplit(url)) == self._home:
             raise ImageError(
                 f"{name}: Label Studio refuses (HTTP {status}): check GLIP_LABEL_LABEL_STUDIO_TOKEN and its rights"
+            )
+        if status in (401, 403) and kept_reference(url) == url:
+            raise ImageError(
+                f"{name}: cannot be fetched without a signature (HTTP {status}), and signatures are not kept: "
+                "name it s3://, gs:// or azure-blob://, or upload it"
             )
         if status != 200:
             raise ImageError(f"{name}: cannot be fetched (HTTP {status})")

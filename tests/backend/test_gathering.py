@@ -78,6 +78,24 @@ def test_an_image_that_cannot_be_had_is_left_out_and_counted() -> None:
     assert gathered.left_out == {"file-cannot-be-had": 1}
 
 
+def test_an_image_whose_file_is_not_the_predicted_one_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    other = annotated_image("train-2", make_annotation(2, 0, make_region(), task_id=2), task_id=2)
+    images = annotated_image("train-1", make_annotation(1, 0, make_region())), replace(other, sha256="of another file")
+    database = known(*images)
+    gathered = gather(*images, database=database)
+
+    assert [image.sha256 for image in gathered.images] == [digest_of("train-1")]
+    assert gathered.left_out == {"file-has-other-content": 1}
+    assert "task=2 left out: train-2: is not the picture that was predicted" in caplog.text
+    assert [reference for _, _, reference in database.tables.facts] == ["train-1"]
+
+
+def test_nothing_is_learned_where_most_files_are_not_the_predicted_ones() -> None:
+    image = replace(annotated_image("train-1", make_annotation(1, 0, make_region())), sha256="of another file")
+    with pytest.raises(TrainingError, match="1 images of project 'street' cannot be had, the first: train-1: is not"):
+        gather(image)
+
+
 def test_what_was_annotated_before_gathering_began_is_seen() -> None:
     image = annotated_image("train-1", make_annotation(1, 0, make_region()), make_annotation(2, 3))
     database = known(image)

@@ -200,6 +200,15 @@ def test_what_cannot_be_had_is_said_in_one_line(
     assert "s3cret" not in str(failed.value)
 
 
+@pytest.mark.parametrize(("query", "said"), [("?v=1", True), ("?v=1&sig=s3cret", False)])
+def test_where_a_signature_may_have_been_needed_that_is_said(sites: tuple[Site, Site], query: str, said: bool) -> None:
+    label_studio, storage = sites
+    storage.answers[f"/a.png{query}"] = sends(b"", 403)
+    with pytest.raises(ImageError, match=r"cannot be fetched .*HTTP 403") as failed:
+        images(label_studio, storage.host).fetch(f"{storage.url}/a.png{query}", 1)
+    assert ("signatures are not kept" in str(failed.value)) is said
+
+
 def test_a_host_that_is_away_is_an_image_error() -> None:
     site = LabelStudioSite("http://127.0.0.1:9", lambda: None)
     with pytest.raises(ImageError, match="cannot be fetched"):
