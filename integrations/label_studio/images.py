@@ -12,15 +12,18 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
+from threading import Timer
 from time import monotonic
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 import certifi
-import urllib3
 from urllib3 import BaseHTTPResponse
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.util import parse_url
 
 from backend.domain.records import Picture
 from backend.errors import FetchRefusedError, ImageError
@@ -111,7 +114,9 @@ class TaskImages:
                         self._check_status(response.status, url, name)
                         return self._body(response, name, deadline)
                 url = urljoin(url, location)
-        except (HTTPError, OSError, ValueError) as error:
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            if monotonic() >= deadline:
+                raise ImageError(f"{name}: not there after {self._limits.seconds:g} s") from error
             raise ImageError(f"{name}: cannot be fetched ({type(error).__name__})") from error
         raise FetchRefusedError(f"{name}: more than {self._limits.max_redirects} redirects")
 
@@ -155,51 +160,74 @@ class TaskImages:
 
     def _body(self, response: BaseHTTPResponse, name: str, deadline: float) -> bytes:
         body = bytearray()
-        while chunk := response.read1(1 << 16):  # returns what has come, so that a slow sender meets the deadline
+        while chunk := response.read1(1 << 16):
             body += chunk
             if len(body) > self._limits.max_bytes:
                 raise ImageError(f"{name}: larger than {self._limits.max_bytes:,} bytes")
-            if monotonic() > deadline:
-                raise ImageError(f"{name}: not there after {self._limits.seconds:g} s")
+        if monotonic() >= deadline:  # the end may be that of a cut connection
+            raise TimeoutError
         return bytes(body)
 
 
 @contextmanager
 def _opened(url: str, addresses: Sequence[str], headers: dict[str, str], deadline: float) -> Iterator[BaseHTTPResponse]:
-    """Ask the first address that answers for the URL, under its own host name, without following redirects."""
+    """Ask the first address that answers for the URL, under its own host name, without following redirects.
+
+    At the deadline the connection is cut: timeouts of sockets begin anew with every byte.
+    """
     parts = urlsplit(url)
     authority = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    connection = _connected(parts, addresses, deadline)
+    end = Timer(max(0.0, deadline - monotonic()), _cut, (connection.sock,))
+    end.daemon = True
+    end.start()
+    try:
+        connection.request(
+            "GET",
+            parse_url(url).request_uri,
+            headers={"Host": authority, "User-Agent": "glip-label", "Accept-Encoding": "identity", **headers},
+            preload_content=False,
+            decode_content=False,
+        )
+        with connection.getresponse() as response:
+            yield response
+    finally:
+        end.cancel()
+        end.join()  # what it cuts must not be another connection by then
+        connection.close()
+
+
+def _connected(parts: SplitResult, addresses: Sequence[str], deadline: float) -> HTTPConnection:
     for address in addresses:
-        pool = _pool(parts, address, max(0.1, deadline - monotonic()))
-        try:
-            response = pool.urlopen(
-                "GET",
-                (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-                headers={"Host": authority, "User-Agent": "glip-label", "Accept-Encoding": "identity", **headers},
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-            )
+        if (left := deadline - monotonic()) <= 0:
             break
+        connection = _connection(parts, address, min(5.0, left))
+        try:
+            connection.connect()
         except (NewConnectionError, ConnectTimeoutError):
-            pool.close()
+            connection.close()
             if address == addresses[-1]:
                 raise
-    with pool, response:
-        yield response
+        else:
+            connection.timeout = left
+            return connection
+    raise TimeoutError
 
 
-def _pool(parts: SplitResult, address: str, seconds: float) -> urllib3.HTTPConnectionPool:
+def _connection(parts: SplitResult, address: str, seconds: float) -> HTTPConnection:
     scheme, host, port = _origin(parts)
-    timeout = urllib3.Timeout(connect=min(5.0, seconds), read=seconds)
     if scheme == "http":
-        return urllib3.HTTPConnectionPool(address, port, timeout=timeout)
+        return HTTPConnection(address, port, timeout=seconds)
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
-    return urllib3.HTTPSConnectionPool(
-        address, port, timeout=timeout, ssl_context=context, server_hostname=host, assert_hostname=host
+    return HTTPSConnection(
+        address, port, timeout=seconds, ssl_context=context, server_hostname=host, assert_hostname=host
     )
+
+
+def _cut(connected: socket.socket) -> None:
+    with suppress(OSError):  # where the other side was faster
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)  # that of TLS would first take the encryption off
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:

@@ -167,6 +167,24 @@ def test_endless_redirects_end(sites: tuple[Site, Site]) -> None:
 def trickles(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.end_headers()
+    trickle(handler)
+
+
+def trickles_its_header(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.flush_headers()
+    trickle(handler)
+
+
+def trickles_a_chunk(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"5;")
+    trickle(handler)
+
+
+def trickle(handler: BaseHTTPRequestHandler) -> None:
     try:
         for _ in range(100):
             handler.wfile.write(b"x")
@@ -185,7 +203,10 @@ def trickles(handler: BaseHTTPRequestHandler) -> None:
         (sends(PNG[:50]), "damaged"),
         (sends(PNG, **{"Content-Length": "999"}), "cannot be fetched"),
         (sends(b"x" * 5000), "larger than 4,000 bytes"),
+        (lambda handler: handler.wfile.write(b"no header\r\n\r\n"), "cannot be fetched .BadStatusLine"),
         (trickles, "not there after 0.3 s"),
+        (trickles_its_header, "not there after 0.3 s"),
+        (trickles_a_chunk, "not there after 0.3 s"),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(
@@ -194,8 +215,10 @@ def test_what_cannot_be_had_is_said_in_one_line(
     label_studio, _ = sites
     label_studio.answers["/data/a.png?sig=s3cret"] = answer
     fetcher = images(label_studio, limits=FetchLimits(max_bytes=4000, seconds=0.3))
+    begun = monotonic()
     with pytest.raises(ImageError, match=said) as failed:
         fetcher.fetch("/data/a.png?sig=s3cret", 1)
+    assert monotonic() - begun < 1.5
     assert str(failed.value).startswith("/data/a.png: ")
     assert "s3cret" not in str(failed.value)
 
