@@ -6,7 +6,6 @@ again; connections go to the very address that was checked, so that a name canno
 """
 
 import base64
-import binascii
 import ipaddress
 import re
 import socket
@@ -253,7 +252,7 @@ def _inline(reference: str, max_bytes: int) -> bytes:
         raise ImageError("data URI: only base64 images are read, as in data:image/png;base64,...")
     try:
         return base64.b64decode(unquote(payload), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also where it is not even ASCII
         raise ImageError("data URI: its base64 is damaged") from error
 
 

@@ -254,7 +254,7 @@ def test_without_label_studios_address_its_files_cannot_be_had() -> None:
 def test_data_uris_are_decoded_without_any_network() -> None:
     uri = "data:image/png;base64," + base64.b64encode(PNG).decode()
     assert size(TaskImages(decode_picture).fetch(uri)) == (8, 6)
-    for broken in ("data:image/png,abc", "data:image/png;base64,%%%", "data:"):
+    for broken in ("data:image/png,abc", "data:image/png;base64,%%%", "data:image/png;base64,é", "data:"):
         with pytest.raises(ImageError):
             TaskImages(decode_picture).fetch(broken)
 
