@@ -175,6 +175,8 @@ def check_files(folder: Path, document: Any, files: dict[int, bytes]) -> None:
 
 def upright_size(content: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(content)) as opened:
+        if opened.format == "WEBP":  # which browsers do not turn
+            return opened.size
         return ImageOps.exif_transpose(opened).size
 
 
