@@ -217,7 +217,7 @@ class _Part:
     ) -> Iterator[tuple[str, Iterable[bytes]]]:
         yield _file_name("annotations", self._name), self._dataset(labels)
         if with_predictions:
-            yield _file_name("predictions", self._name), (b"[\n", *self._results.chunks(), b"\n]\n")
+            yield _file_name("predictions", self._name), chain((b"[\n",), self._results.chunks(), (b"\n]\n",))
 
     def _dataset(self, labels: Sequence[DatasetLabel]) -> Iterator[bytes]:
         categories = [_encode({"id": label.id, "name": label.name, "supercategory": ""}) for label in labels]

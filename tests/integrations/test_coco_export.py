@@ -1,6 +1,7 @@
 """Folders of COCO files: what stands in them, and that they are whole."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from backend.domain.dataset import AnnotatedImage, DatasetImage, ImageState, Provenance
+from backend.domain.dataset import AnnotatedImage, DatasetImage, ImageState, Provenance, ScoredBox
 from backend.domain.geometry import Box
 from backend.domain.policies import Splits
 from backend.domain.records import Prediction, Proposal, Region
@@ -163,6 +164,21 @@ def test_pycocotools_reads_predictions_beside_annotations(tmp_path: Path) -> Non
     results = COCO(str(tmp_path / "annotations.json")).loadRes(str(tmp_path / "predictions.json"))
     (result,) = results.loadAnns(results.getAnnIds())
     assert (result["bbox"], result["category_id"], result["score"]) == ([1, 2, 29, 38], 2, 0.5)
+
+
+def test_putting_the_files_in_place_takes_no_memory_that_grows_with_them(tmp_path: Path) -> None:
+    boxes = tuple(ScoredBox(Box(1, 1, 100, 100 + number), 1, 0.5) for number in range(100))
+    with CocoFolder(tmp_path, LABELS, with_predictions=True) as folder:
+        for number in range(1, 1001):
+            folder.add(replace(EMPTY, id=number, file_name=f"{number}.png", proposals=boxes))
+        tracemalloc.start()
+        try:
+            folder.finish({})
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (tmp_path / "predictions.json").stat().st_size > 6 * 2**20
+    assert peak < 4 * 2**20  # a few chunks
 
 
 def test_an_earlier_export_is_replaced_with_its_parts_and_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
