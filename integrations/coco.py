@@ -102,6 +102,13 @@ def box_to_coco(box: Box) -> list[float]:
     return [rounded(box.x1), rounded(box.y1), rounded(box.x2 - box.x1), rounded(box.y2 - box.y1)]
 
 
+def whole(value: object) -> int | None:
+    """What a JSON file says if it is a whole number that every reader keeps, else None: ``1.0`` is, ``"1"`` is not."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else None
+
+
 def read_coco(path: Path) -> CocoDataset:
     """Read a COCO file of boxes.
 
@@ -131,7 +138,7 @@ def coco_to_dataset(document: object) -> CocoDataset:
         raise UsageError("not a COCO data set: it must be an object with images, annotations and categories")
     categories = _parsed(document, "categories", _category)
     images = _parsed(document, "images", _image)
-    annotations = _parsed(document, "annotations", lambda row: (int(row["image_id"]), _labelled_box(row)))
+    annotations = _parsed(document, "annotations", lambda row: (_integer(row, "image_id"), _labelled_box(row)))
     _refuse_twice("category id", [category.id for category in categories])
     _refuse_twice("category name", [category.name for category in categories])
     _refuse_twice("image id", [image.id for image in images])
@@ -166,17 +173,32 @@ def _parsed(document: Mapping[str, Any], key: str, parse: Callable[[Mapping[str,
 
 
 def _category(row: Mapping[str, Any]) -> Category:
-    return Category(int(row["id"]), str(row["name"]))
+    return Category(_integer(row, "id"), str(row["name"]))
 
 
 def _image(row: Mapping[str, Any]) -> LabelledImage:
-    return LabelledImage(int(row["id"]), str(row["file_name"]), int(row["width"]), int(row["height"]))
+    width, height = _integer(row, "width"), _integer(row, "height")
+    return LabelledImage(_integer(row, "id"), str(row["file_name"]), width, height)
 
 
 def _labelled_box(row: Mapping[str, Any]) -> LabelledBox:
-    x, y, width, height = map(float, row["bbox"])
-    score = None if row.get("score") is None else float(row["score"])
-    return LabelledBox(Box(x, y, x + width, y + height), int(row["category_id"]), score)
+    x, y, width, height = (_real(number, "bbox") for number in row["bbox"])
+    score = None if row.get("score") is None else _real(row["score"], "score")
+    return LabelledBox(Box(x, y, x + width, y + height), _integer(row, "category_id"), score)
+
+
+def _integer(row: Mapping[str, Any], key: str) -> int:
+    """Text that reads as a number is none: pycocotools, which reads the same files, would find no match for it."""
+    number = whole(row[key])
+    if number is None:
+        raise ValueError(f"{key} must be a whole number, not {row[key]!r}")
+    return number
+
+
+def _real(number: object, key: str) -> float:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise ValueError(f"{key} must be of numbers, not {number!r}")
+    return float(number)
 
 
 def _annotation_to_coco(number: int, image_id: int, labelled: LabelledBox) -> dict[str, Any]:

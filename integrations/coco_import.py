@@ -25,7 +25,7 @@ from backend.domain.dataset import (
 )
 from backend.domain.geometry import RotatedBox
 from backend.errors import ImageError, UsageError
-from integrations.coco import box_to_coco
+from integrations.coco import box_to_coco, whole
 
 _SAME_PIXELS = 0.5
 
@@ -182,7 +182,7 @@ class _Reader:
             width=width,
             height=height,
             sha256=sha256,
-            task_id=_whole(row.get("task_id")),
+            task_id=whole(row.get("task_id")),
             state=ImageState.NEVER_REVIEWED if unseen else ImageState.REVIEWED_EMPTY,
             split=_text(row.get("split")),
         )
@@ -200,7 +200,7 @@ class _Reader:
         except _RowError:
             self._without.add(image_id)
             raise
-        boxes, group = self._boxes[image_id], _whole(row.get("group_id"))
+        boxes, group = self._boxes[image_id], whole(row.get("group_id"))
         key = len(boxes) if group is None else ("group", group, box.outline)
         if key in boxes:
             both = dict.fromkeys((*boxes[key].label_ids, *box.label_ids))
@@ -280,29 +280,23 @@ def _flat(segmentation: object) -> list[object]:
 def _provenance(row: Mapping[str, Any], image: DatasetImage) -> Provenance:
     score = row.get("model_score")
     return Provenance(
-        task_id=_whole(row.get("task_id")),
-        annotation_id=_whole(row.get("annotation_id")),
-        annotator=_whole(row.get("annotator_id")),
+        task_id=whole(row.get("task_id")),
+        annotation_id=whole(row.get("annotation_id")),
+        annotator=whole(row.get("annotator_id")),
         verdict=_text(row.get("verdict")),
         model_version=_text(row.get("model_version")),
         prompt=_text(row.get("prompt")),
         score=float(score) if isinstance(score, int | float) and math.isfinite(score) else None,
-        votes=_whole(row.get("votes")),
-        voters=_whole(row.get("voters")),
+        votes=whole(row.get("votes")),
+        voters=whole(row.get("voters")),
     )
 
 
 def _integer(row: Mapping[str, Any], key: str) -> int:
-    number = _whole(row.get(key))
+    number = whole(row.get(key))
     if number is None:
         raise _RowError("malformed", f"{key} must be a whole number")
     return number
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else None
 
 
 def _text(value: object) -> str | None:

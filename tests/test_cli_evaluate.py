@@ -128,6 +128,10 @@ def test_annotations_of_another_size_are_refused(folder: Path) -> None:
         ("[]", "not a COCO data set"),
         ('{"images": [], "annotations": []}', "'categories' must be a list"),
         ('{"images": [], "annotations": [], "categories": []}', "has no images"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": "1", "name": "cat"}]}',
+            "true.json: categories[0] is malformed: id must be a whole number, not '1'",
+        ),
     ],
 )
 def test_a_file_that_is_no_data_set_is_one_line_and_exit_code_2(

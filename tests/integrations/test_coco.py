@@ -64,10 +64,14 @@ def test_a_box_without_score_is_no_result() -> None:
         results_to_coco([LabelledImage(1, "a.png", 8, 8, (LabelledBox(Box(0, 0, 1, 1), 1),))])
 
 
+IMAGE = {"id": 1, "file_name": "a.png", "width": 8, "height": 6}
+ANNOTATION = {"image_id": 1, "category_id": 2, "bbox": [0, 0, 4, 4]}
+
+
 def document(**changes: Any) -> dict[str, Any]:
     parts: dict[str, Any] = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 8, "height": 6}],
-        "annotations": [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 4, 4]}],
+        "images": [IMAGE],
+        "annotations": [ANNOTATION],
         "categories": [{"id": 2, "name": "cat"}],
     }
     return parts | changes
@@ -84,6 +88,13 @@ def document(**changes: Any) -> dict[str, Any]:
         ({"annotations": [{"image_id": 1, "category_id": 2}]}, r"annotations\[0\] lacks 'bbox'"),
         ({"annotations": [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 4]}]}, r"annotations\[0\] is malformed"),
         ({"annotations": [{"image_id": 1, "category_id": 2, "bbox": [0, 0, -4, 4]}]}, r"annotations\[0\] is malformed"),
+        ({"images": [{**IMAGE, "id": "1"}]}, r"images\[0\] is malformed: id must be a whole number, not '1'"),
+        ({"images": [{**IMAGE, "width": "8"}]}, r"width must be a whole number, not '8'"),
+        ({"categories": [{"id": "2", "name": "cat"}]}, r"categories\[0\] .* id must be a whole number, not '2'"),
+        ({"categories": [{"id": 2.5, "name": "cat"}]}, r"id must be a whole number, not 2\.5"),
+        ({"annotations": [{**ANNOTATION, "image_id": "1"}]}, r"image_id must be a whole number, not '1'"),
+        ({"annotations": [{**ANNOTATION, "category_id": "2"}]}, r"category_id must be a whole number, not '2'"),
+        ({"annotations": [{**ANNOTATION, "bbox": [0, 0, "4", 4]}]}, r"bbox must be of numbers, not '4'"),
         ({"annotations": [{"image_id": 7, "category_id": 2, "bbox": [0, 0, 4, 4]}]}, "of image 7"),
         ({"annotations": [{"image_id": 1, "category_id": 7, "bbox": [0, 0, 4, 4]}]}, "of category 7"),
     ],
