@@ -94,7 +94,7 @@ def evaluate_detections(
         classes=tuple(
             ClassScore(
                 category_id=int(category_id),
-                name=truth.cats[category_id]["name"],
+                name=str(truth.cats[category_id]["name"]),
                 boxes=len(truth.getAnnIds(catIds=[category_id], iscrowd=False)),
                 ap=_mean(precision[:, :, index, 0, -1]),
                 ap50=_mean(precision[0, :, index, 0, -1]),

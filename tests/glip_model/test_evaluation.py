@@ -47,6 +47,11 @@ def test_classes_are_scored_apart_and_by_name() -> None:
     assert by_name["dog"].category_id == 3
 
 
+def test_a_class_may_be_named_by_a_number() -> None:
+    truth = {**data_set((1, 7, [0, 0, 50, 50])), "categories": [{"id": 7, "name": 4}]}
+    assert [score.name for score in evaluate_detections(truth, []).classes] == ["4"]
+
+
 def test_a_class_without_boxes_has_no_score_and_does_not_count() -> None:
     scores = evaluate_detections(data_set((1, 7, [0, 0, 50, 50])), [result(1, 7, [0, 0, 50, 50])])
     assert scores.ap == pytest.approx(1)
