@@ -193,7 +193,8 @@ def _reviewed(
 
 def _doubtful(image: AnnotatedImage, settled: DatasetImage, known: Set[str]) -> Iterator[Box]:
     """Where somebody saw an object and gave it no label, or none that is known: it must not pass for background."""
-    for region, _ in policies.settle(image.annotations, _REQUEST.policy, settled.width, settled.height) or ():
+    said = policies.settle(image.annotations, _REQUEST.policy, settled.width, settled.height)
+    for region, _ in said.regions if said is not None else ():
         if known.isdisjoint(region.labels):
             with suppress(ValueError):  # numbers that are not finite say of no place
                 place = visible_bounds(region.value, settled.width, settled.height)
