@@ -94,7 +94,7 @@ def plain(model: GlipForDetection, size_hw: tuple[int, int], num_names: int) -> 
 
     def run() -> GlipOutput:
         logits, deltas, centerness = reference.forward(model, pixels, ids, torch.ones_like(ids))
-        output = GlipOutput(token_logits=logits, box_deltas=deltas, centerness=centerness, level_sizes=sizes)
+        output = GlipOutput(None, logits, deltas, centerness, sizes, border=torch.ones(1))
         model.postprocess(output, label_tokens, [size_hw])
         return output
 

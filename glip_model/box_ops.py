@@ -90,10 +90,13 @@ def box_centres(boxes_xyxy: Tensor) -> Tensor:
     return (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2
 
 
-def clip_boxes(boxes_xyxy: Tensor, image_size_hw: tuple[int, int]) -> Tensor:
-    """Return boxes ``(N, 4)`` with corners moved into ``[0, width - 1] x [0, height - 1]``."""
+def clip_boxes(boxes_xyxy: Tensor, image_size_hw: tuple[int, int], border: float = 1.0) -> Tensor:
+    """Return boxes ``(N, 4)`` with corners moved into ``[0, width - border] x [0, height - border]``.
+
+    With a border of 1 corners name pixels, of which the last is ``width - 1``, as in GLIP; with 0 they name edges.
+    """
     height, width = image_size_hw
-    limits = boxes_xyxy.new_tensor((width - 1, height - 1, width - 1, height - 1))
+    limits = boxes_xyxy.new_tensor((width - border, height - border) * 2)
     return torch.minimum(boxes_xyxy.clamp(min=0), limits)
 
 

@@ -39,6 +39,9 @@ class GlipConfig(PreTrainedConfig):
         fusion_dropout: dropout on its weights, in training.
         drop_block_rate: share of P3 and P4 cells dropped in blocks of 3 x 3, in training.
         prior_probability: initial probability of every token, which the focal loss needs to start from.
+        boxes_include_last_pixel: whether x2 and y2 name the last pixel of a box, as official weights learnt it, or the
+            edge behind it, as those do that we pre-train. Where it is not said, the backbone tells: all official
+            weights have Swin, and none of ours.
     """
 
     model_type = "glip"
@@ -56,6 +59,7 @@ class GlipConfig(PreTrainedConfig):
     group_norm_groups: int = 16
     prior_probability: float = 0.01
     max_text_len: int = 256
+    boxes_include_last_pixel: bool | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.backbone_config is None or isinstance(self.backbone_config, dict):
@@ -67,11 +71,18 @@ class GlipConfig(PreTrainedConfig):
             fields = dict(self.text_config or {})
             fields.pop("model_type", None)
             self.text_config = BertConfig(**fields)
+        if self.boxes_include_last_pixel is None:
+            self.boxes_include_last_pixel = isinstance(self.backbone_config, GlipSwinConfig)
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         if self.hidden_size % self.group_norm_groups:
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of {self.group_norm_groups} groups")
         if self.fusion_dim % self.num_fusion_heads:
             raise ValueError(f"fusion_dim {self.fusion_dim} is no multiple of {self.num_fusion_heads} heads")
+
+    @property
+    def border(self) -> float:
+        """What ``x2 - x1`` lacks to be a width, in pixels of the original picture: 1 for the last pixel, or 0."""
+        return float(bool(self.boxes_include_last_pixel))
 
     @classmethod
     def named(cls, name: str) -> "GlipConfig":

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from glip_model.adapters import Adapter
 from glip_model.box_ops import nms
 from glip_model.caption import Caption, caption_from_sentence, plan_captions
+from glip_model.configuration_glip import GlipConfig
 from glip_model.image import padded_size, resized_size, to_pixel_values
 from glip_model.loading import load_model_folder
 from glip_model.modeling_glip import GlipForDetection, GlipOutput, ImageStates, TextStates
@@ -141,6 +143,7 @@ class GlipDetector:
             ValueError: an array is no RGB image.
             ModelOutputError: the network answers with numbers that are not finite.
         """
+        border = cast(GlipConfig, self.model.config).border
         results: dict[int, ImageDetections] = {}
         for indices in self._batches(images):
             batch = [images[index] for index in indices]
@@ -152,7 +155,7 @@ class GlipDetector:
             for row, index in enumerate(indices):
                 merged, prompts = merge_captions([boxes[row] for boxes in found], captions, self.settings.nms_threshold)
                 height, width = batch[row].shape[:2]
-                scaled = scale_boxes(merged, sizes_hw[row], (height, width))
+                scaled = scale_boxes(merged, sizes_hw[row], (height, width), border)
                 results[index] = _above(scaled, prompts, score_threshold)
         return [results[index] for index in range(len(images))]
 

@@ -4,12 +4,13 @@ Shape letters: N boxes of both looks, K boxes that remain.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glip_model.box_ops import nms
+from glip_model.box_ops import clip_boxes, nms
 from glip_model.caption import Caption
 from glip_model.inference import GlipDetector, ImageDetections
 from glip_model.postprocess import agreeing, voted_boxes
@@ -36,7 +37,7 @@ def detect_both_ways(
     mirrored = detector.detect([np.ascontiguousarray(image[:, ::-1]) for image in images], captions)
     threshold = detector.settings.nms_threshold
     return [
-        _agreed(one, _turned_back(other, image.shape[1]), threshold, score_threshold)
+        _inside(_agreed(one, _turned_back(other, image.shape[1]), threshold, score_threshold), image)
         for image, one, other in zip(images, seen, mirrored, strict=True)
     ]
 
@@ -45,6 +46,11 @@ def _turned_back(found: ImageDetections, width: int) -> ImageDetections:
     x1, y1, x2, y2 = found.boxes_xyxy.unbind(dim=1)
     boxes = torch.stack([width - x2, y1, width - x1, y2], dim=1)
     return ImageDetections(boxes, found.scores, found.labels, found.prompts)
+
+
+def _inside(found: ImageDetections, image: NDArray[np.uint8]) -> ImageDetections:
+    """What is found without what rounding of a mean adds to boxes that reach the edge."""
+    return replace(found, boxes_xyxy=clip_boxes(found.boxes_xyxy, (image.shape[0], image.shape[1]), border=0))
 
 
 def _agreed(one: ImageDetections, other: ImageDetections, threshold: float, score_threshold: float) -> ImageDetections:

@@ -6,7 +6,7 @@ C channels of the alignment space, D text width, N boxes. Sizes are (height, wid
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -40,6 +40,7 @@ class GlipOutput(ModelOutput):
         centerness: ``(B, A)`` before the sigmoid.
         level_sizes: (height, width) of P3 to P7.
         losses: ``token``, ``centerness`` and ``box``, weighted (SPEC 10); None without targets.
+        border: ``(B,)``, 1 where x2 and y2 of an image's boxes name the last pixel, 0 where the edge behind it.
     """
 
     loss: Tensor | None = None
@@ -48,6 +49,7 @@ class GlipOutput(ModelOutput):
     centerness: Tensor | None = None
     level_sizes: LevelSizes | None = None
     losses: dict[str, Tensor] | None = None
+    border: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,8 @@ class GlipForDetection(GlipPreTrainedModel):
         """Run the head, the model's own or another, on what the tower gave; as :meth:`forward` otherwise."""
         sizes = fused.level_sizes
         logits, deltas, centerness = (head or self.head)(fused.cells, fused.text, sizes)
-        output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=sizes)
+        border = torch.full((len(logits),), cast(GlipConfig, self.config).border)
+        output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=sizes, border=border)
         if targets is not None:
             T = logits.shape[-1]
             output.losses = detection_losses(
@@ -322,5 +325,5 @@ class GlipForDetection(GlipPreTrainedModel):
             cast(Tensor, output.centerness),
             anchors=grid_anchors(sizes, logits.device),
             image_sizes_hw=image_sizes_hw,
-            settings=settings,
+            settings=replace(settings, border=float(cast(Tensor, output.border)[0])),
         )

@@ -28,7 +28,8 @@ class PostprocessSettings:
 
     ``score_threshold`` is compared with the label's probability alone. The reported score is the geometric
     mean of probability and centerness. With ``voting_power`` the place of each kept box is the mean of all that agree
-    with it (`voted_boxes`); without, as in the official code, that of the best of them.
+    with it (`voted_boxes`); without, as in the official code, that of the best of them. ``border`` is 1 where x2 and y2
+    name a box's last pixel, as in the official code, and 0 where they name the edge behind it.
     """
 
     score_threshold: float = 0.05
@@ -36,6 +37,7 @@ class PostprocessSettings:
     max_detections: int = 100
     candidates_per_level: int = 1000
     voting_power: float | None = None
+    border: float = 1.0
 
 
 def label_scores(token_logits: Tensor, label_tokens: Sequence[Sequence[int]]) -> Tensor:
@@ -91,7 +93,7 @@ def detect_boxes(
     for image, size_hw in enumerate(image_sizes_hw):
         anchor, label, score = _candidates(probabilities[image], centerness[image].float(), anchors, settings)
         boxes = decode_boxes(box_deltas[image, anchor].float(), torch.cat(list(anchors))[anchor])
-        boxes = clip_boxes(boxes, size_hw)
+        boxes = clip_boxes(boxes, size_hw, settings.border)
         kept = nms(boxes, score, label, settings.nms_threshold)
         if len(kept) > settings.max_detections:
             # Boxes that tie with the last one stay too, so the answer does not depend on the order of equals.

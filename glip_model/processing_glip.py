@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -16,6 +17,7 @@ from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import ProcessorMixin
 
 from glip_model.anchors import LEVEL_STRIDES, grid_anchors
+from glip_model.box_ops import clip_boxes
 from glip_model.caption import Caption, caption_from_names, caption_from_sentence
 from glip_model.image import (
     DEFAULT_PIXELS,
@@ -131,16 +133,17 @@ class GlipImageProcessor(BaseImageProcessor):
             raise ValueError("target_sizes are not the sizes of the images that the outputs belong to")
         results = []
         for row, tokens in enumerate(label_tokens):
+            border = float(_given(outputs.border)[row])
             (found,) = detect_boxes(
                 label_scores(logits[row : row + 1], tokens),
                 _given(outputs.box_deltas)[row : row + 1],
                 _given(outputs.centerness)[row : row + 1],
                 anchors=anchors,
                 image_sizes_hw=sizes_hw[row : row + 1],
-                settings=PostprocessSettings(),
+                settings=PostprocessSettings(border=border),
             )
             height, width = (int(side) for side in target_sizes[row])
-            found = scale_boxes(found, sizes_hw[row], (height, width))
+            found = scale_boxes(found, sizes_hw[row], (height, width), border)
             keep = found.scores > threshold
             results.append(
                 {"scores": found.scores[keep], "labels": found.labels[keep], "boxes": found.boxes_xyxy[keep]}
@@ -227,11 +230,18 @@ class GlipProcessor(ProcessorMixin):
         return caption_from_names(self.tokenizer, query)
 
 
-def scale_boxes(found: Detections, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Detections:
-    """Bring detections from an image of size ``from_hw`` to the same image of size ``to_hw``."""
+def scale_boxes(found: Detections, from_hw: tuple[int, int], to_hw: tuple[int, int], border: float) -> Detections:
+    """Bring detections from an image of size ``from_hw`` to the same image of size ``to_hw``, and inside it.
+
+    ``border`` is 1 where x2 and y2 name the last pixel of a box. That is one of the image of size ``to_hw``, so it is
+    added there, as the official evaluation does; then, and always with 0, they name the edge behind it.
+    """
     vertical, horizontal = to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
     ratios = found.boxes_xyxy.new_tensor([horizontal, vertical, horizontal, vertical])
-    return Detections(found.boxes_xyxy * ratios, found.scores, found.labels)
+    low, high = (found.boxes_xyxy * ratios).split(2, dim=1)
+    high = high + border * (high > low)  # what lies beyond the image was clipped to a line, which holds no pixel
+    boxes = clip_boxes(torch.cat([low, high], dim=1), to_hw, border=0)
+    return Detections(boxes, found.scores, found.labels)
 
 
 def _rgb(image: Any) -> NDArray[np.uint8]:
@@ -252,7 +262,7 @@ def _queries(text: Query | Sequence[Query]) -> list[Query]:
 
 def _given(tensor: Tensor | None) -> Tensor:
     if tensor is None:
-        raise ValueError("the outputs lack logits, box offsets or centerness")
+        raise ValueError("the outputs lack logits, box offsets, centerness or border")
     return tensor
 
 

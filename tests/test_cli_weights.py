@@ -71,6 +71,7 @@ def test_an_official_checkpoint_becomes_a_folder_that_loads(
     official = torch.load(checkpoint, weights_only=True)["model"]
     assert torch.equal(model.head.text_bias, official["module.rpn.head.bias_lang"])
     assert len(processor.tokenizer) == 30522
+    assert json.loads((out / "config.json").read_text())["boxes_include_last_pixel"] is True
     assert [path.name for path in out.parent.iterdir()] == ["mine"]
 
 

@@ -75,6 +75,7 @@ def nano_config(vocab_size: int, early_fusion: bool = True) -> GlipConfig:
         fusion_dim=256,
         fusion_dropout=0.0,
         drop_block_rate=0.0,
+        boxes_include_last_pixel=False,
     )
 
 

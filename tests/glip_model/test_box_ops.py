@@ -79,6 +79,11 @@ def test_boxes_are_clipped_to_the_last_pixel_of_the_image() -> None:
     assert clipped.tolist() == [[0.0, 0.0, 319.0, 90.0], [319.0, 223.0, 319.0, 223.0]]
 
 
+def test_boxes_without_a_border_are_clipped_to_the_edge_of_the_image() -> None:
+    clipped = clip_boxes(torch.tensor([[-5.0, -1.0, 400.0, 90.0], [330.0, 250.0, 340.0, 260.0]]), (224, 320), border=0)
+    assert clipped.tolist() == [[0.0, 0.0, 320.0, 90.0], [320.0, 224.0, 320.0, 224.0]]
+
+
 def test_generalised_overlap_of_known_pairs() -> None:
     first = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 1.0, 1.0]])
     second = torch.tensor([[0.0, 0.0, 10.0, 10.0], [5.0, 0.0, 15.0, 10.0], [9.0, 0.0, 10.0, 1.0]])

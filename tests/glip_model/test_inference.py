@@ -16,7 +16,7 @@ from glip_model.loading import ModelFolderError
 from glip_model.modeling_glip import GlipForDetection, TextStates
 from glip_model.sentence import CaptionError, parse_sentence
 from tests.glip_model.text import golden_tokenizer, small_tokenizer
-from tests.glip_model.tiny import noise, tiny_model, tiny_processor
+from tests.glip_model.tiny import noise, seeing_all, tiny_model, tiny_processor
 from tests.golden.cases import official_shapes, pixel_values, read_case, read_json, tiny_config
 from tests.golden.refinit import reference_weight
 
@@ -72,10 +72,27 @@ def test_boxes_are_in_the_pixels_of_images_of_any_size(detector: GlipDetector) -
         low, high = result.boxes_xyxy[:, :2], result.boxes_xyxy[:, 2:]
         assert (low >= 0).all()
         assert (low <= high).all()
-        assert (high < torch.tensor([width, height])).all()
+        assert (high <= torch.tensor([width, height])).all()
         assert (result.scores.diff() <= 0).all()
         assert set(result.labels.tolist()) <= {0, 1}
     assert torch.equal(results[0].boxes_xyxy, results[2].boxes_xyxy)
+
+
+@pytest.mark.parametrize(
+    ("last_pixel", "size_hw", "expected"),
+    [
+        (False, (300, 400), [0, 0, 400, 300]),
+        (False, (32, 48), [0, 0, 48, 32]),
+        (True, (64, 96), [0, 0, 96, 64]),
+        (True, (32, 48), [0, 0, 48, 32]),
+        (True, (192, 288), [0, 0, 286, 190]),  # official boxes end on the last pixel of the network's input at most
+    ],
+)
+def test_boxes_reach_the_edge_of_the_image(last_pixel: bool, size_hw: tuple[int, int], expected: list[int]) -> None:
+    detector = GlipDetector(seeing_all(last_pixel), tiny_processor())
+    (found,) = detector.detect([noise(*size_hw)], detector.captions([["cat"]]))
+    assert len(found.boxes_xyxy) == 1
+    torch.testing.assert_close(found.boxes_xyxy[0], torch.tensor(expected).float())
 
 
 def test_a_result_does_not_depend_on_the_image_s_company(detector: GlipDetector) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from glip_model.caption import Caption
 from glip_model.inference import GlipDetector, ImageDetections
 from glip_model.mirrored import detect_both_ways
-from tests.glip_model.tiny import noise, tiny_model, tiny_processor
+from tests.glip_model.tiny import noise, seeing_all, tiny_model, tiny_processor
 
 
 def found(*rows: tuple[float, float, float, float, float], label: int = 0) -> ImageDetections:
@@ -96,5 +96,22 @@ def test_a_picture_and_its_mirror_image_are_answered_alike(seed: int) -> None:
     one, other = detect_both_ways(detector, [image, np.ascontiguousarray(image[:, ::-1])], captions)
     assert len(one.scores) > 5
     torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=1e-4)
+    turned = torch.stack([90 - other.boxes_xyxy[:, 2], 90 - other.boxes_xyxy[:, 0]], dim=1)
+    torch.testing.assert_close(one.boxes_xyxy[:, [0, 2]], turned, atol=1e-2, rtol=1e-3)
+
+
+def test_a_box_over_the_whole_picture_is_whole_in_both_looks() -> None:
+    for last_pixel, image in ((False, noise(300, 400)), (True, noise(64, 96))):
+        detector = GlipDetector(seeing_all(last_pixel), tiny_processor())
+        (answer,) = detect_both_ways(detector, [image], detector.captions([["cat"]]))
+        height, width = image.shape[:2]
+        torch.testing.assert_close(answer.boxes_xyxy, torch.tensor([[0.0, 0, width, height]]))
+
+
+def test_looks_at_a_picture_and_its_mirror_image_agree_where_boxes_include_the_last_pixel() -> None:
+    detector = GlipDetector(tiny_model(last_pixel=True), tiny_processor())
+    captions = detector.captions([["cat"]])
+    image = noise(60, 90)
+    one, other = detect_both_ways(detector, [image, np.ascontiguousarray(image[:, ::-1])], captions)
     turned = torch.stack([90 - other.boxes_xyxy[:, 2], 90 - other.boxes_xyxy[:, 0]], dim=1)
     torch.testing.assert_close(one.boxes_xyxy[:, [0, 2]], turned, atol=1e-2, rtol=1e-3)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from glip_model.configuration_glip import GlipConfig
 from glip_model.modeling_glip import GlipForDetection, GlipOutput
+from glip_model.pretraining.recipe import nano_config
 from tests.glip_model.random_weights import random_model, random_pixels
 
 IDS = torch.tensor([[3, 14, 15, 9, 2]])
@@ -153,6 +154,15 @@ def test_sizes_that_do_not_divide_are_refused(fields: dict[str, Any], message: s
 def test_an_unknown_variant_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="no GLIP variant 'glip-x'; there are glip-l, glip-t"):
         GlipConfig.named("glip-x")
+
+
+def test_official_boxes_include_the_last_pixel_and_those_of_our_own_backbone_do_not() -> None:
+    assert GlipConfig.named("glip-l").boxes_include_last_pixel is True
+    assert nano_config(100).boxes_include_last_pixel is False
+    for config in (GlipConfig(), nano_config(100)):  # as folders are that were written before there was the field
+        fields = {name: value for name, value in config.to_dict().items() if name != "boxes_include_last_pixel"}
+        assert GlipConfig(**fields).border == config.border
+    assert GlipConfig(boxes_include_last_pixel=False).to_diff_dict()["boxes_include_last_pixel"] is False
 
 
 def test_a_model_trains_after_it_was_used_for_inference() -> None:

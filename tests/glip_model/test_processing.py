@@ -17,14 +17,15 @@ from transformers import (
 from glip_model.auto import register_auto_classes
 from glip_model.inference import GlipDetector
 from glip_model.modeling_glip import GlipForDetection, GlipOutput
-from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
+from glip_model.postprocess import Detections
+from glip_model.processing_glip import GlipImageProcessor, GlipProcessor, scale_boxes
 from glip_model.sentence import CaptionError
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
 
 
-@pytest.fixture(scope="module")
-def model() -> GlipForDetection:
-    return tiny_model()
+@pytest.fixture(scope="module", params=[False, True], ids=["edges", "last-pixel"])
+def model(request: pytest.FixtureRequest) -> GlipForDetection:
+    return tiny_model(last_pixel=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +129,16 @@ def test_grounded_boxes_are_in_the_pixels_of_each_image(model: GlipForDetection)
         keep = wanted.scores > 0.2
         assert keep.any()
         assert torch.allclose(result["scores"], wanted.scores[keep])
-        assert torch.allclose(result["boxes"], wanted.boxes_xyxy[keep] * ratio, atol=1e-4)
+        low, high = wanted.boxes_xyxy[keep].split(2, dim=1)
+        expected_boxes = torch.cat([low * ratio, high * ratio + model.config.border * (high > low)], dim=1)
+        assert torch.allclose(result["boxes"], expected_boxes, atol=1e-4)
         assert result["text_labels"] == [names[label] for label in result["labels"].tolist()]
+
+
+def test_a_box_ends_behind_its_last_pixel_and_one_beyond_the_image_has_none() -> None:
+    boxes = torch.tensor([[10.0, 14, 28, 32], [199, 20, 199, 60], [0, 0, 199, 119]])
+    scaled = scale_boxes(Detections(boxes, torch.ones(3), torch.zeros(3)), (120, 200), (60, 100), border=1)
+    assert scaled.boxes_xyxy.tolist() == [[5, 7, 15, 17], [99.5, 10, 99.5, 31], [0, 0, 100, 60]]
 
 
 def test_a_sentence_is_answered_by_its_phrases(model: GlipForDetection) -> None:

@@ -12,7 +12,7 @@ from tests.glip_model.text import small_tokenizer
 WORDS = "a cat dog red car two dogs behind"
 
 
-def tiny_model() -> GlipForDetection:
+def tiny_model(last_pixel: bool = False) -> GlipForDetection:
     torch.manual_seed(0)
     text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = GlipConfig(
@@ -23,6 +23,7 @@ def tiny_model() -> GlipForDetection:
         num_fusion_heads=2,
         fusion_dim=32,
         prior_probability=0.3,
+        boxes_include_last_pixel=last_pixel,
     )
     model = GlipForDetection(config)
     model.eval()  # type: ignore[no-untyped-call]
@@ -31,6 +32,15 @@ def tiny_model() -> GlipForDetection:
         model.head.text_bias.normal_()
         model.head.box.weight.mul_(20)
         model.head.centerness.weight.mul_(20)
+    return model
+
+
+def seeing_all(last_pixel: bool) -> GlipForDetection:
+    """A tiny model in which every cell's box reaches beyond the whole picture."""
+    model = tiny_model(last_pixel)
+    with torch.no_grad():
+        model.head.box.weight.zero_()
+        model.head.box.bias.copy_(torch.tensor([0.0, 0.0, 50.0, 50.0]))
     return model
 
 
