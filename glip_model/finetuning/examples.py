@@ -117,6 +117,7 @@ class Pictures:
             asked=(),
             rejected=(*(() for _ in labels), *rejected),
             unreviewed_xyxy=example.unreviewed_xyxy.astype(np.float32) * np.float32(scale),
+            pixel=scale,
         )
         self._kept[index] = sample, shown / scale
         self._bytes += rgb.nbytes

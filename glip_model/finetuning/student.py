@@ -9,14 +9,16 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glip_model.adapters import Adapter, PromptOffsets, weights_sha256
 from glip_model.caption import Caption
+from glip_model.configuration_glip import GlipConfig
 from glip_model.finetuning.batches import padded_target, target_of
 from glip_model.finetuning.examples import View
 from glip_model.loading import quiet
@@ -114,13 +116,21 @@ class Student(ABC):
 
     def targets(self, batch: Sequence[Asked], samples: Sequence[Sample]) -> list[dict[str, Tensor]]:
         """What the loss reads of each view, all T tokens wide."""
-        pairs = zip(batch, samples, strict=True)
+        border = cast(GlipConfig, self.model.config).border
+        pairs = zip(batch, [_bordered(sample, border) for sample in samples], strict=True)
         return self.padded([target_of(sample, asked.caption, asked.weight, asked.unasked) for asked, sample in pairs])
 
     def padded(self, targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         """Targets on the device, all as wide as the longest caption."""
         longest = max(target["positive_map"].shape[1] for target in targets)
         return [padded_target(target, longest, self.device) for target in targets]
+
+
+def _bordered(sample: Sample, border: float) -> Sample:
+    """The sample with boxes as the model has them: with a border of 1 they end on an original picture's last pixel."""
+    low, high = np.split(sample.boxes_xyxy, 2, axis=1)
+    high = np.maximum(high - np.float32(border * sample.pixel), low)
+    return replace(sample, boxes_xyxy=np.concatenate([low, high], axis=1))
 
 
 class FullStudent(Student):

@@ -75,4 +75,4 @@ def _read_sample(
     rgb = resize_rgb(rgb, (round(height * scale), round(width * scale)))
     boxes = np.array([bbox for bbox, _ in annotations], dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    return Sample(rgb, boxes * np.float32(scale), tuple((name,) for _, name in annotations), asked)
+    return Sample(rgb, boxes * np.float32(scale), tuple((name,) for _, name in annotations), asked, pixel=scale)

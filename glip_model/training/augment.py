@@ -72,9 +72,8 @@ def cut(sample: Sample, origin_xy: tuple[float, float], scale: float, size_hw: t
     part = Image.fromarray(sample.rgb).resize(shown, Image.Resampling.BILINEAR, (left, top, right, bottom))
     canvas.paste(part, (round((left - x) * scale), round((top - y) * scale)))
     shift = np.array([x, y, x, y], dtype=np.float32)
-    return kept_boxes(
-        replace(sample, rgb=np.asarray(canvas)), lambda boxes: (boxes - shift) * np.float32(scale), size_hw
-    )
+    shown_part = replace(sample, rgb=np.asarray(canvas), pixel=sample.pixel * scale)
+    return kept_boxes(shown_part, lambda boxes: (boxes - shift) * np.float32(scale), size_hw)
 
 
 def random_cut(

@@ -22,6 +22,7 @@ class Sample:
         asked: every name that was looked for; each thing in the picture that fits one of them has its box.
         rejected: for each box the names that people took off it; such a box has no other. None when there are none.
         unreviewed_xyxy: ``(R, 4)``, parts of the picture in which things may lack their boxes.
+        pixel: side of a pixel of the original picture, in pixels of ``rgb``.
     """
 
     rgb: NDArray[np.uint8]
@@ -30,6 +31,7 @@ class Sample:
     asked: tuple[str, ...]
     rejected: tuple[tuple[str, ...], ...] | None = None
     unreviewed_xyxy: NDArray[np.float32] = field(default_factory=no_boxes)
+    pixel: float = 1.0
 
 
 @dataclass(frozen=True)

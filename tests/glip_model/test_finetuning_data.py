@@ -16,15 +16,16 @@ from glip_model.finetuning.batches import Asking, Plan, padded_target, target_of
 from glip_model.finetuning.examples import Pictures, TrainingExample, View, fingerprint
 from glip_model.finetuning.loader import Loader
 from glip_model.finetuning.settings import FinetuneSettings
-from glip_model.finetuning.student import FullStudent
+from glip_model.finetuning.student import Asked, FullStudent
 from glip_model.image import PixelSettings
 from glip_model.loss_glip import detection_losses
-from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
+from glip_model.postprocess import Detections
+from glip_model.processing_glip import GlipImageProcessor, GlipProcessor, scale_boxes
 from glip_model.sentence import parse_sentence
 from glip_model.training.augment import cut, mirrored, quarter_turned
 from glip_model.training.samples import Handling, Sample
 from tests.glip_model.text import small_tokenizer
-from tests.glip_model.tiny import tiny_model
+from tests.glip_model.tiny import tiny_model, tiny_processor
 
 TOKENIZER = small_tokenizer("cat red dog bird two dogs behind")
 Change = Callable[[Sample], Sample]
@@ -111,6 +112,19 @@ def test_views_show_things_about_as_large_as_inference_does() -> None:
     widths = [box[2] - box[0] for pairs in named for box, names in pairs if names]
     assert 0.7 * 80 - 1 <= min(widths) < 0.8 * 80
     assert 1.2 * 80 < max(widths) <= 1.3 * 80 + 1
+
+
+def test_views_know_how_large_they_show_a_pixel_of_the_picture() -> None:
+    rgb = np.full((240, 400, 3), 90, dtype=np.uint8)
+    large = TrainingExample(lambda: rgb, boxes([80, 40, 240, 120]), (0,))
+    pictures = Pictures([large], PixelSettings(shortest_edge=60, longest_edge=320), Handling(), seed=0)
+    views = [pictures.view(View(0, number, 160)) for number in range(30)]
+    whole = [
+        view for view in views if len(view.boxes_xyxy) and (view.boxes_xyxy > 0).all() and (view.boxes_xyxy < 160).all()
+    ]
+    assert len(whole) > 10
+    for view in whole:
+        assert (view.boxes_xyxy[0, 2] - view.boxes_xyxy[0, 0]) / 160 == pytest.approx(view.pixel, rel=1e-3)
 
 
 def test_every_picture_with_boxes_is_seen_once_a_round_and_empty_ones_take_turns() -> None:
@@ -233,6 +247,35 @@ def test_each_label_of_one_box_is_taught(deleted: bool) -> None:
     assert torch.equal(cat, dog)
     taught = cat > cat.median() if deleted else cat < 0
     assert taught.any()
+
+
+@pytest.mark.parametrize(
+    ("last_pixel", "change", "learnt"),
+    [
+        (True, lambda sample: sample, [5, 7, 14, 16]),
+        (False, lambda sample: sample, [5, 7, 15, 17]),
+        (True, lambda sample: cut(sample, (0.0, 0.0), 0.5, (30, 50)), [2.5, 3.5, 7, 8]),
+        (
+            True,
+            lambda sample: cut(cut(sample, (0.0, 0.0), 0.5, (30, 50)), (0.0, 0.0), 4.0, (120, 200)),
+            [10, 14, 28, 32],
+        ),
+        (True, lambda sample: mirrored(cut(sample, (0.0, 0.0), 2.0, (120, 200))), [170, 14, 188, 32]),
+        (False, lambda sample: mirrored(cut(sample, (0.0, 0.0), 2.0, (120, 200))), [170, 14, 190, 34]),
+    ],
+)
+def test_what_is_learnt_comes_out_as_the_box_that_people_drew(
+    last_pixel: bool, change: Change, learnt: list[float]
+) -> None:
+    drawn = Sample(np.zeros((60, 100, 3), np.uint8), boxes([5, 7, 15, 17]), (("0",),), ())
+    view, student = change(drawn), FullStudent(tiny_model(last_pixel), tiny_processor(), ())
+    (target,) = student.targets([Asked(View(0, 0, 160), caption("cat"), 1.0, None)], [view])
+    assert target["boxes"].tolist() == [learnt]  # with the last pixel: what the official code makes of [5, 7, 10, 10]
+    found = Detections(target["boxes"], torch.ones(1), torch.zeros(1))
+    height, width = view.rgb.shape[:2]
+    (box,) = scale_boxes(found, (height, width), (60, 100), student.model.config.border).boxes_xyxy.tolist()
+    assert [box[2] - box[0], box[3] - box[1]] == [10, 10]
+    assert box[:2] in ([5, 7], [85, 7])
 
 
 def test_the_fingerprint_changes_with_whatever_people_said() -> None:
