@@ -7,6 +7,7 @@ import click
 
 from backend.bootstrap import build_detector, open_database
 from backend.domain.learning import PRODUCTION, ModelVersion
+from backend.domain.records import Label
 from backend.errors import UsageError
 from backend.glip_models import GlipModels
 from backend.model_folders import DEMO_MODEL
@@ -15,6 +16,7 @@ from backend.services.projects import find_project
 from backend.services.promotion import production_version
 from backend.settings import Settings
 from backend.version_folders import VersionFolders
+from integrations.label_studio.labels import parse_labeling_config
 
 _DEMO_GRADE = "demo grade; for real work: glip-label weights pull glip-t, then --model glip-t"
 
@@ -33,18 +35,40 @@ def open_detector(model: str | None, *, as_published: bool = False) -> tuple[Det
     settings = Settings.from_env()
     if as_published:
         settings = replace(settings, overlapping_labels=True, box_voting=False, mirrored=False)
-    project, at, name = (model or "").rpartition("@")
-    is_version = bool(at) and not Path(model or "").expanduser().is_dir()
-    if not is_version:
+    named = _project_and_version(model)
+    if named is None:
         settings = replace(settings, model=model or settings.model)
     base = build_detector(settings)
     detector: Detector = base
-    if is_version:
-        version = _version(settings, project, name, base.version)
+    if named is not None:
+        version = _version(settings, *named, base.version)
         detector = GlipModels(base, VersionFolders(settings.home)).open(version)
     remark = f" ({_DEMO_GRADE})" if settings.model == DEMO_MODEL and detector is base else ""
     click.echo(f"glip-label: model {detector.version}{remark}", err=True)
     return detector, settings
+
+
+def project_labels(model: str | None) -> tuple[Label, ...]:
+    """What the project asks of which ``model`` is a version, with its prompts.
+
+    Nothing where it is no project's, or where the labelling config was not told.
+
+    Raises:
+        LabelConfigError: the labelling config cannot be served.
+        UsageError: there is no such project.
+    """
+    named = _project_and_version(model)
+    if named is None:
+        return ()
+    with open_database(Settings.from_env(), reads_only=True)() as unit:
+        config = find_project(unit.projects.all(), named[0]).label_config
+    return parse_labeling_config(config).labels if config else ()
+
+
+def _project_and_version(model: str | None) -> tuple[str, str] | None:
+    """The halves of ``PROJECT@VERSION``; None where ``model`` is something else."""
+    project, at, name = (model or "").rpartition("@")
+    return (project, name) if at and not Path(model or "").expanduser().is_dir() else None
 
 
 def _version(settings: Settings, project: str, name: str, base: str) -> ModelVersion | None:

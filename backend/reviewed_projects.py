@@ -79,12 +79,8 @@ class StoredProjects:
         return self._images(project, {target.name: target.data_key for target in _config(project).targets})
 
     def labels(self, project: ProjectState) -> tuple[Label, ...]:
-        """As ``ports.ReviewedProjects``; of several images' labels, each name once."""
-        labels: dict[str, Label] = {}
-        for target in _config(project).targets:
-            for label in target.labels:
-                labels.setdefault(label.name, label)
-        return tuple(labels.values())
+        """As ``ports.ReviewedProjects``."""
+        return _config(project).labels
 
     def has(self, sha256: str) -> bool:
         """As ``ports.ReviewedProjects``."""

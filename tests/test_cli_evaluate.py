@@ -12,7 +12,7 @@ from backend.cli import run
 from backend.commands.evaluate import found_results, table
 from backend.domain.facts import ProjectState
 from backend.domain.geometry import Box
-from backend.domain.records import Picture, Proposal, Query
+from backend.domain.records import Label, Picture, Proposal, Query
 from backend.errors import ImageError
 from backend.settings import Settings
 from glip_model.evaluation import evaluate_detections
@@ -20,6 +20,7 @@ from integrations.coco import Category, CocoDataset, LabelledBox, LabelledImage,
 from tests.facts import UID
 from tests.fakes import FakeDetector
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
+from tests.make import CONFIG
 
 CATS = Box(4, 4, 34, 34)
 DATASET = CocoDataset(
@@ -99,6 +100,28 @@ def test_what_is_in_production_for_a_project_is_measured(
     assert "no project 'dogs' is known" in capsys.readouterr().err
     assert evaluate(folder, "--project", "cats", "--model", "glip-nano") == 2
     assert "--model and --project name two models" in capsys.readouterr().err
+
+
+def test_categories_are_asked_with_the_words_of_the_labels_that_have_their_names(folder: Path) -> None:
+    detector, cat = FakeDetector(finds_cats), Label("cat", ("kitten", "tabby"))
+    found_results(DATASET, folder, detector, (cat, Label("bird", ("parrot",))))
+    ((_, query),) = detector.asked
+    assert query == (cat, Label("dog"))
+
+
+@pytest.mark.parametrize("words", [["--project", "cats"], ["--model", "cats@production"]])
+def test_a_projects_model_is_asked_what_the_project_asks(
+    words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_model().save_pretrained(folder / "tiny")
+    tiny_processor().save_pretrained(folder / "tiny")
+    monkeypatch.setenv("GLIP_LABEL_MODEL", str(folder / "tiny"))
+    with open_database(Settings.from_env())() as unit:
+        # Words that no model can be asked with: the complaint tells that they were.
+        unit.projects.put(ProjectState(UID, 7, "cats", label_config=CONFIG.replace('"cat"', '"cat" prompt="!!!"')))
+        unit.commit()
+    assert evaluate(folder, *words) == 2
+    assert "!!!" in capsys.readouterr().err
 
 
 def test_a_missing_image_is_refused_before_any_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 def command(images: Path, annotations: Path, model: str | None, project: str | None, as_json: bool) -> None:
     """Measure a model on a COCO data set: it is asked for every category in every image.
 
+    A project's model is asked with the words of the project's labelling config where a label has the category's name.
+
     AP is COCO's: the mean over overlaps from 0.50 to 0.95; AP50 is at an overlap of 0.50.
 
     \b
@@ -49,12 +51,12 @@ def command(images: Path, annotations: Path, model: str | None, project: str | N
     if not dataset.images or not dataset.categories:
         raise UsageError(f"{annotations} has no {'categories' if dataset.images else 'images'}: nothing to measure")
     _refuse_missing(images, dataset.images)
-    from backend.chosen_model import open_detector
+    from backend.chosen_model import open_detector, project_labels
     from glip_model.evaluation import evaluate_detections
 
     version = model if project is None else f"{project}@{PRODUCTION}"
     detector, _ = open_detector(version, as_published=True)
-    results = found_results(dataset, images, detector)
+    results = found_results(dataset, images, detector, project_labels(version))
     try:
         scores = evaluate_detections(annotations, results)
     except ValueError as error:
@@ -65,8 +67,16 @@ def command(images: Path, annotations: Path, model: str | None, project: str | N
         click.echo("\n".join(table(scores)))
 
 
-def found_results(dataset: "CocoDataset", folder: Path, detector: Detector) -> list[dict[str, object]]:
+def found_results(
+    dataset: "CocoDataset", folder: Path, detector: Detector, labels: Sequence[Label] = ()
+) -> list[dict[str, object]]:
     """Ask for every category in every image of the data set, and return COCO results.
+
+    Args:
+        dataset: the true boxes.
+        folder: what its file names are relative to.
+        detector: what is asked.
+        labels: with which words categories of their names are asked for; the others by their names.
 
     Raises:
         ImageError: an image cannot be had: figures without it would be of another data set.
@@ -77,9 +87,10 @@ def found_results(dataset: "CocoDataset", folder: Path, detector: Detector) -> l
     from integrations.coco import LabelledBox, results_to_coco
 
     category_ids = {category.name: category.id for category in dataset.categories}
+    known = {label.name: label for label in labels}
     outcomes = prelabel(
         (str(folder / image.file_name) for image in dataset.images),
-        tuple(map(Label, category_ids)),
+        tuple(known.get(name, Label(name)) for name in category_ids),
         images=LocalImages(),
         detector=detector,
         settings=PrelabelSettings(score_threshold=0.0, batch_size=4),

@@ -36,6 +36,15 @@ class LabelingConfig:
     targets: tuple[ImageTarget, ...]
     prompt_controls: frozenset[str]
 
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """What is asked of any of its images; where several list a name, as the first one asks it."""
+        labels: dict[str, Label] = {}
+        for target in self.targets:
+            for label in target.labels:
+                labels.setdefault(label.name, label)
+        return tuple(labels.values())
+
 
 def parse_labeling_config(xml: str) -> LabelingConfig:
     """Read a labelling config.
