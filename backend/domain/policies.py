@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from backend.domain.annotations import AnnotatedRegion, PercentBox
 from backend.domain.dataset import AttributedAnnotation, Provenance
-from backend.domain.geometry import percent_to_pixels
+from backend.domain.geometry import RotatedBox, percent_to_pixels
 from backend.domain.polygons import rotated_iou
 
 AGREEING_IOU = 0.5
@@ -81,13 +81,15 @@ def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int)
     absurd = [settled for vote in votes for settled in vote if not _is_plausible(settled[0].value)]
     votes = [[settled for settled in vote if _is_plausible(settled[0].value)] for vote in votes]
     boxes = [[percent_to_pixels(region.value, width, height) for region, _ in vote] for vote in votes]
+    bounds = [[_bounds(box) for box in vote] for vote in boxes]
     pairs = [
         (iou, (voter_a, a), (voter_b, b))
         for voter_b in range(len(votes))
         for voter_a in range(voter_b)
         for a, (region_a, _) in enumerate(votes[voter_a])
         for b, (region_b, _) in enumerate(votes[voter_b])
-        if set(region_a.labels) == set(region_b.labels)
+        if _meet(bounds[voter_a][a], bounds[voter_b][b])  # hardly any do, and to find out is cheap
+        and set(region_a.labels) == set(region_b.labels)
         and (iou := rotated_iou(boxes[voter_a][a], boxes[voter_b][b])) >= AGREEING_IOU
     ]
     groups = [group for group in _grouped(pairs) if 2 * len(group) > len(votes)]
@@ -111,6 +113,16 @@ def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int)
         if (voter, place) not in agreed
     ]
     return Settled(tuple(chosen), (*absurd, *disputed))
+
+
+def _bounds(box: RotatedBox) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom; no `Box`, which refuses what is far outside."""
+    xs, ys = zip(*box.corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _is_plausible(value: PercentBox) -> bool:
