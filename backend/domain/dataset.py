@@ -105,7 +105,7 @@ class DatasetImage:
     """One image of a data set.
 
     Attributes:
-        id: from 1, stays with the image for ever.
+        id: from 1, as `AnnotatedImage.id`.
         file_name: relative, with slashes; no two images have the same, also where case does not count.
         original: as the project names it, without anything secret.
         width, height: of the upright image.
@@ -142,7 +142,8 @@ class AnnotatedImage:
     """All that is stored about one image, before it is decided whose annotation counts.
 
     Attributes:
-        id: from 1, stays with the image for ever.
+        id: from 1, the task's where tasks have one image. Where they have several it follows from the task's id, and
+            from how many there are: when the project begins or ceases to show one, the ids of all its images change.
         reference: as the task's data names it; may hold an address with secrets in it.
         width, height: of the upright image; None where no one looked at it.
         annotations: of its task, also cancelled ones, with the regions of this image only.
