@@ -136,7 +136,8 @@ class FakePredictions:
     ) -> Sequence[Prediction]:
         made = self._tables.predicted_at
         found = [each for key, each in self._tables.predictions.items() if key[:2] == (project_id, task_id)]
-        known = [each for each in found if made[each.id] <= until or each.id in named]
+        names = {each.id: {each.id, *(region.id for region in each.regions)} for each in found}
+        known = [each for each in found if made[each.id] <= until or not names[each.id].isdisjoint(named)]
         return sorted(known, key=lambda each: (made[each.id], each.id))
 
     def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
@@ -288,7 +289,7 @@ class FakeCorrections:
     def _fit_of_answered(self, project: str, annotation: Annotation, version: str) -> str | None:
         made, of_task = self._tables.predicted_at, (self._tables.projects[project].id, annotation.task_id, version)
         asked = [each for key, each in self._tables.predictions.items() if key[:3] == of_task]
-        known = [each for each in asked if not each.look.prompted and made[each.id] <= annotation.updated_at]
+        known = [each for each in asked if not each.look.prompted and made[each.id] <= annotation.created_at]
         newest = max(known, key=lambda each: (made[each.id], each.id), default=None)
         return None if newest is None else newest.fit
 

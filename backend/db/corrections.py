@@ -245,7 +245,7 @@ def _of_current(columns: "Select[*_Columns]", project: str) -> "Select[*_Columns
 
 
 def _fit_of_answered(project: str) -> "ScalarSelect[str | None]":
-    """The fit of the last prediction of the task, by the verdict's version, until the annotation; none for a prompt."""
+    """The fit of the last prediction of the task, by the verdict's version, before the annotation; no prompt's."""
     asked = aliased(PredictionRow)
     return (
         select(asked.fit_id)
@@ -254,7 +254,7 @@ def _fit_of_answered(project: str) -> "ScalarSelect[str | None]":
             asked.task_id == TaskRow.label_studio_id,
             asked.model_version == VerdictRow.model_version,
             asked.prompted.is_(False),
-            asked.created_at <= AnnotationVersionRow.updated_at,
+            asked.created_at <= AnnotationVersionRow.created_at,
         )
         .order_by(asked.created_at.desc(), asked.id.desc())
         .limit(1)

@@ -6,7 +6,7 @@ from dataclasses import astuple
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, func, or_, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -73,14 +73,11 @@ class SqlPredictions:
     ) -> Sequence[Prediction]:
         rows = self._session.scalars(
             select(PredictionRow)
-            .where(
-                PredictionRow.project_id == project_id,
-                PredictionRow.task_id == task_id,
-                or_(PredictionRow.created_at <= until, PredictionRow.id.in_(named)),
-            )
+            .filter_by(project_id=project_id, task_id=task_id)
             .order_by(PredictionRow.created_at, PredictionRow.id)
         )
-        return [_record(row) for row in rows]
+        # Of ids there may be more than a statement takes; predictions of one task are few.
+        return [_record(row) for row in rows if row.created_at <= until or _is_named(row, named)]
 
     def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
         return self._newest(project_id, model_version, (PredictionRow.task_id,))
@@ -151,6 +148,10 @@ class SqlUnitOfWork:
     def commit(self) -> None:
         self._session.commit()
         self._inbox.committed()
+
+
+def _is_named(row: PredictionRow, named: Collection[str]) -> bool:
+    return row.id in named or any(region.id in named for region in row.regions)
 
 
 def _region_row(position: int, region: Region) -> PredictionRegionRow:

@@ -51,8 +51,8 @@ def verdicts_of(annotation: Annotation, predictions: Iterable[Prediction]) -> tu
 
     Args:
         annotation: a skipped one has no verdicts.
-        predictions: those emitted for its task before it was last updated, of all versions, in any order. With later
-            ones, the verdicts of an annotation without ids could change when they are made again.
+        predictions: those emitted for its task before it was made, of all versions, and later ones that it carries ids
+            of; in any order. With other later ones, it would answer what nobody saw who made it.
 
     Returns:
         One verdict per final region, in the annotation's order, then one per deleted region, by prediction id.

@@ -83,7 +83,7 @@ class Predictions(Protocol):
     def of_task(
         self, project_id: int, task_id: int, until: datetime, named: Collection[str] = ()
     ) -> Sequence[Prediction]:
-        """Return a task's predictions that were made until a moment (UTC), and those ``named`` by id; oldest first."""
+        """Return a task's predictions until a moment, and those whose id, or a region's, is ``named``; oldest first."""
         ...
 
     def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:

@@ -104,14 +104,18 @@ def apply_fact(unit: UnitOfWork, fact: Fact) -> None:
 
 
 def current_verdicts(unit: UnitOfWork, annotation: Annotation) -> tuple[Verdict, ...]:
-    """Derive the verdicts on a version from it and from what was predicted until then; always the same ones."""
+    """Derive the verdicts on a version from it and from what was predicted until it was made; always the same ones."""
     return verdicts_of(annotation, known_predictions(unit, annotation))
 
 
 def known_predictions(unit: UnitOfWork, annotation: Annotation) -> Sequence[Prediction]:
-    """Return the predictions that the verdicts on an annotation are about."""
+    """Return the predictions that the verdicts on an annotation are about: its regions name them, or they were there.
+
+    Who touches an annotation again sees the annotation, and not what was predicted since it was made.
+    """
+    kept = {region.id for region in annotation.regions}
     named = {region.prediction for region in annotation.regions if region.prediction is not None}
-    return unit.predictions.of_task(annotation.project_id, annotation.task_id, annotation.updated_at, named)
+    return unit.predictions.of_task(annotation.project_id, annotation.task_id, annotation.created_at, named | kept)
 
 
 def rewrite_verdicts(unit: UnitOfWork, project: str, annotation: Annotation) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from random import Random
 
@@ -247,6 +247,31 @@ def test_a_prediction_made_after_an_annotation_changes_none_of_its_verdicts(unit
         unit.predictions.add(7, "key", make_prediction())
         unit.commit()
     assert check_verdicts(unit_of_work) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("region", "kinds"),
+    [
+        (make_region("drawn"), [VerdictKind.ADDED]),
+        (make_region("p1-0"), [VerdictKind.ACCEPTED]),
+        (make_region("new", prediction="p1"), [VerdictKind.ACCEPTED]),
+    ],
+)
+def test_an_annotation_that_is_touched_again_answers_of_later_predictions_those_it_names(
+    unit_of_work: UnitsOfWork, region: AnnotatedRegion, kinds: list[VerdictKind]
+) -> None:
+    applied(unit_of_work, [annotated(make_annotation(1, 1, make_region("drawn")))])
+    with unit_of_work() as unit:
+        unit.predictions.add(7, "key", make_prediction())
+        unit.commit()
+    touched = replace(
+        make_annotation(1, 1, region), updated_at=datetime.now(UTC) + timedelta(days=1), ground_truth=True
+    )
+    applied(unit_of_work, [annotated(touched)])
+    with unit_of_work() as unit:
+        verdicts = unit.corrections.verdicts(UID, touched)
+    assert [each.kind for each in verdicts] == kinds
+    assert {each.model_version for each in verdicts} == {None if kinds == [VerdictKind.ADDED] else "nano-1"}
 
 
 def test_what_is_told_of_no_project_changes_nothing() -> None:

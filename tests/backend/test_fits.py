@@ -22,7 +22,7 @@ from backend.services.fitting import judgements_of
 from backend.services.predict import Predict
 from integrations.label_studio.import_json import default_target
 from integrations.label_studio.regions import region_to_json
-from tests.facts import PROJECT, UID, annotated, make_annotation, make_region
+from tests.facts import PROJECT, UID, annotated, at, make_annotation, make_region
 from tests.fakes import FakeDatabase, FakeDetector, FakeImages
 from tests.make import make_ask
 
@@ -217,7 +217,7 @@ def test_a_verdict_tells_how_its_region_was_shown_or_that_it_was_missed(engine: 
         unit.commit()
     with SqlUnitOfWork(engine) as unit:
         drawn = make_region("new", "Ω", prediction="a")
-        apply_fact(unit, annotated(make_annotation(1, 4e9, drawn)))
+        apply_fact(unit, annotated(replace(make_annotation(1, 4e9, drawn), created_at=at(4e9))))
         unit.commit()
     with SqlUnitOfWork(engine) as unit:
         judged = unit.corrections.judged(UID, "nano-1", 1000)
