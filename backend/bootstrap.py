@@ -221,11 +221,19 @@ def announce(settings: Settings, unit_of_work: Callable[[], UnitOfWork], project
     credentials = Connected("", settings.basic_auth, settings.webhook_secret)
     try:
         with label_studio_api(settings.label_studio_url, settings.label_studio_token) as api:
-            followed = follow(api, state.id, name, credentials)
+            followed, strangers = follow(api, state.id, name, credentials)
     except LabelStudioError as error:
         log.warning("Label Studio does not know of %s yet: %s; then run `glip-label connect` again", name, error)
     else:
-        log.info("project=%d version=%s backends followed=%d", state.id, name, followed)
+        log.info("project=%d version=%s backends followed=%d", state.id, name, len(followed))
+        for url in strangers:
+            log.warning(
+                "project=%d ML backend %s answers %s but was connected without this service's credentials: if it is "
+                "this service, run `glip-label connect` with its --url",
+                state.id,
+                url,
+                name,
+            )
 
 
 def build_sync(settings: Settings, unit_of_work: Callable[[], UnitOfWork], reading: Callable[[], UnitOfWork]) -> Sync:

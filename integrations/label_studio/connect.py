@@ -87,8 +87,11 @@ def connect(api: LabelStudio, project_id: int, backend: Backend, *, replace: boo
     return Connection(project_id, _id(row), version, ours is None, tuple(remarks))
 
 
-def follow(api: LabelStudio, project_id: int, version: str, credentials: Backend) -> int:
+def follow(api: LabelStudio, project_id: int, version: str, credentials: Backend) -> tuple[list[str], list[str]]:
     """Make Label Studio show, order by and ask for the version that the service answers with by now.
+
+    Anybody can answer a version that is printed on every prediction: only an ML backend that was connected with the
+    service's credentials, as its webhook shows, gets them again.
 
     Args:
         api: client with the rights to change the project.
@@ -97,7 +100,7 @@ def follow(api: LabelStudio, project_id: int, version: str, credentials: Backend
         credentials: what the service asks for; its own URL does not count.
 
     Returns:
-        How many of the project's ML backends had to follow.
+        The addresses of the ML backends that had to follow, and of those that would but do not have the credentials.
 
     Raises:
         LabelStudioError: Label Studio refuses.
@@ -105,9 +108,13 @@ def follow(api: LabelStudio, project_id: int, version: str, credentials: Backend
     # Reading the row of a backend makes Label Studio ask it for its version, but may answer with the one before.
     rows = [api.ml.get(_id(row)) for row in api.ml.list(project=project_id)]
     behind = [row for row in rows if row.model_version == version != row.title]
-    for row in behind:
-        connect(api, project_id, replace_fields(credentials, url=row.url))
-    return len(behind)
+    wanted = credentials.webhook_headers.items()
+    hooks = api.webhooks.list(project=str(project_id)) if behind and wanted else []
+    trusted = {hook.url for hook in hooks if wanted <= (hook.headers or {}).items()}
+    ours = [row.url for row in behind if not wanted or _webhook_url(row) in trusted]
+    for url in ours:
+        connect(api, project_id, replace_fields(credentials, url=url))
+    return ours, [row.url for row in behind if row.url not in ours]
 
 
 def _register(api: LabelStudio, project_id: int, backend: Backend, row: MlBackend | None) -> MlBackend:

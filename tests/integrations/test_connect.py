@@ -240,10 +240,28 @@ def test_the_rows_of_our_service_follow_the_version_that_it_answers_by_now() -> 
     for row in server.backends.values():
         row["model_version"] = "glip-nano-0001" if row["url"] == URL else row["model_version"]
 
-    assert follow(server.client(), 1, "glip-nano-0001", Backend("", ("me", "pass"))) == 1
+    assert follow(server.client(), 1, "glip-nano-0001", Backend("", ("me", "pass"))) == ([URL], [])
     ours = next(row for row in server.backends.values() if row["url"] == URL)
     assert (ours["title"], server.project["model_version"]) == ("glip-nano-0001", "glip-nano-0001")
     assert (ours["auth_method"], ours["basic_auth_user"]) == ("BASIC_AUTH", "me")
     assert (other["title"], other["model_version"]) == ("old", "theirs")
     assert len(server.webhooks) == 1
-    assert follow(server.client(), 1, "glip-nano-0001", Backend("", ("me", "pass"))) == 0
+    assert follow(server.client(), 1, "glip-nano-0001", Backend("", ("me", "pass"))) == ([], [])
+
+
+@pytest.mark.parametrize("credentials", [Backend("", ("me", "pass")), Backend("", webhook_secret="s3cret")])
+def test_a_backend_that_only_answers_our_version_gets_no_credentials(credentials: Backend) -> None:
+    server = InMemoryLabelStudio()
+    stranger = server.add_backend("http://stranger:9090")
+    server.add_webhook("http://stranger:9090/webhook")["headers"] = {"X-Glip-Label-Secret": "guessed"}
+    before = json.dumps([server.backends, server.webhooks])
+
+    assert follow(server.client(), 1, VERSION, credentials) == ([], ["http://stranger:9090"])
+    assert json.dumps([server.backends, server.webhooks]) == before
+    assert stranger["title"] == "old"
+
+
+def test_a_service_without_credentials_has_none_to_keep() -> None:
+    server = InMemoryLabelStudio()
+    server.add_backend(URL)
+    assert follow(server.client(), 1, VERSION, Backend("")) == ([URL], [])
