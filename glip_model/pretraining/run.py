@@ -210,7 +210,7 @@ def _train_step(state: _State, batch: Batch, settings: RunSettings, seconds: flo
         guilty = first_not_finite(model.named_parameters()) or "none of the weights, so a batch did it"
         raise PretrainingError(
             f"step {state.step}: loss {loss}, gradient {norm} "
-            f"(first weight not finite: {guilty}): start again from the checkpoint with a lower learning rate"
+            f"(first weight not finite: {guilty}): start anew in an empty folder with another --seed"
         )
     state.optimizer.step()
     state.average.update(model.state_dict())
