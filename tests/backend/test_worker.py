@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 
 import pytest
 from sqlalchemy import Engine
@@ -187,9 +187,12 @@ def test_the_command_applies_and_ends_cleanly_on_a_signal(home: Path, ending: si
         preexec_fn=listen_to_control_c,
     ) as process:
         assert process.stdout is not None
+        overdue = Timer(120, process.kill)  # one that stands still fails the test instead of keeping it waiting
+        overdue.start()
         for line in process.stdout:
             if "entry=1 applied" in line:
                 break
+        overdue.cancel()
         process.send_signal(ending)
         assert "Traceback" not in process.communicate(timeout=60)[0]
     assert process.returncode == 0
