@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 
@@ -40,20 +41,23 @@ def settle(
     Cancelled annotations say nothing. Under ``ground-truth`` the newest annotation counts where none is starred, and
     the newest starred one where several are.
     """
-    reviewed = sorted(
-        (each for each in annotations if not each.annotation.cancelled),
-        key=lambda each: (each.annotation.updated_at, each.annotation.id),
-    )
+    reviewed = sorted((each for each in annotations if not each.annotation.cancelled), key=_moment)
     if not reviewed:
         return None
     if policy is AnnotatorPolicy.CONSENSUS:
         # One vote for each annotator; where it is not known who annotated, one for each annotation.
         latest = {(each.annotation.annotator, _nobody(each)): each for each in reviewed}
         return consensus([_regions(each) for each in latest.values()], width, height)
-    starred = [each for each in reviewed if each.annotation.ground_truth]
-    if policy is AnnotatorPolicy.GROUND_TRUTH and starred:
-        return Settled(_regions(starred[-1]))
-    return Settled(_regions(reviewed[-1]))
+    return Settled(_regions(decisive(reviewed) if policy is AnnotatorPolicy.GROUND_TRUTH else reviewed[-1]))
+
+
+def decisive(reviewed: Sequence[AttributedAnnotation]) -> AttributedAnnotation:
+    """Give that one of an image's annotations, none of them cancelled, which counts under ``ground-truth``."""
+    return max([each for each in reviewed if each.annotation.ground_truth] or reviewed, key=_moment)
+
+
+def _moment(attributed: AttributedAnnotation) -> tuple[datetime, int]:
+    return attributed.annotation.updated_at, attributed.annotation.id
 
 
 def _nobody(attributed: AttributedAnnotation) -> int | None:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
-from backend.domain import policies
 from backend.domain.annotations import Annotation
 from backend.domain.dataset import AnnotatedImage, DatasetImage, ImageFile
 from backend.domain.facts import ProjectState
 from backend.domain.file_names import shown_reference
 from backend.domain.geometry import Box, iou, visible_bounds
 from backend.domain.learning import TrainingProgress, TrainingRequest
+from backend.domain.policies import AnnotatorPolicy, Splits, decisive
 from backend.domain.training_data import FrozenData, LabelledBox, Part, ReviewedImage
 from backend.domain.verdicts import VerdictKind
 from backend.errors import TrainingError
@@ -24,7 +24,7 @@ from backend.services.export import Export, ExportRequest
 
 SAME_OBJECT_IOU = 0.5
 # Parts are by content, so that the export finds every image's hash.
-_REQUEST = ExportRequest(splits=policies.Splits(("all",), (1.0,)))
+_REQUEST = ExportRequest(policy=AnnotatorPolicy.GROUND_TRUTH, splits=Splits(("all",), (1.0,)))
 
 log = logging.getLogger("glip_label.training")
 
@@ -172,29 +172,26 @@ def _reviewed(
         if names[number] in since
     )
     gone = tuple(dict.fromkeys(each for each in rejected if each.label in since and not is_there(each, boxes)))
-    annotations = [each.annotation for each in image.annotations if not each.annotation.cancelled]
-    # Whose boxes these are: the newest annotation's, of the starred ones where there are any.
-    counted = [each for each in annotations if each.ground_truth] or annotations
-    reviewed_at = max(each.updated_at for each in counted)
+    reviewed = [each for each in image.annotations if not each.annotation.cancelled]
+    counted = decisive(reviewed).annotation  # whose boxes these are
     looked_for = {each.label for each in (*boxes, *gone)}
     return ReviewedImage(
         sha256=str(settled.sha256),
         width=settled.width,
         height=settled.height,
-        annotations=tuple(sorted(map(_version, annotations))),
+        annotations=tuple(sorted(_version(each.annotation) for each in reviewed)),
         boxes=boxes,
         rejected=gone,
         unasked=tuple(
-            name for name, added in since.items() if added and added >= reviewed_at and name not in looked_for
+            name for name, added in since.items() if added and added >= counted.updated_at and name not in looked_for
         ),
-        doubtful=tuple(_doubtful(image, settled, set(names.values()))),
+        doubtful=tuple(_doubtful(counted, settled, set(names.values()))),
     )
 
 
-def _doubtful(image: AnnotatedImage, settled: DatasetImage, known: Set[str]) -> Iterator[Box]:
+def _doubtful(counted: Annotation, settled: DatasetImage, known: Set[str]) -> Iterator[Box]:
     """Where somebody saw an object and gave it no label, or none that is known: it must not pass for background."""
-    said = policies.settle(image.annotations, _REQUEST.policy, settled.width, settled.height)
-    for region, _ in said.regions if said is not None else ():
+    for region in counted.regions:
         if known.isdisjoint(region.labels):
             with suppress(ValueError):  # numbers that are not finite say of no place
                 place = visible_bounds(region.value, settled.width, settled.height)
