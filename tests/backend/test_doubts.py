@@ -32,6 +32,14 @@ Database = Callable[[], UnitOfWork]
 SURE, HIDDEN = Proposal(CAT, "cat", 0.95, "cat"), Proposal(DOG, "dog", 0.99, "dog")
 
 
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """The one that the command opens."""
+    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
+    monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
+    return open_database(Settings.from_env())
+
+
 def review(database: Database) -> None:
     """Ten tasks show a cat and hide a dog, which people draw; on task 3 they forgot it, on task 5 they named it cat."""
     predictions = [replace(make_prediction(task, [SURE]), hidden=(HIDDEN,)) for task in range(10)]
@@ -151,11 +159,8 @@ def test_what_the_first_annotation_began_from_is_asked_whatever_the_clocks_say()
 
 
 def test_the_command_knows_whether_labels_may_overlap(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
-    monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
-    database = open_database(Settings.from_env())
     prediction = make_prediction(1, [SURE])
     predict_all(database, [prediction])
     submit(database, prediction, {0: CAT}, [(CAT, "animal")])
@@ -171,12 +176,8 @@ def test_a_project_that_is_not_known_is_refused() -> None:
         project_doubts(FakeDatabase(), "street", 0.5)
 
 
-def test_the_command_prints_lines_or_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
-    monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
-    review(open_database(Settings.from_env()))
+def test_the_command_prints_lines_or_json(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    review(database)
     assert run(["doubts", "--project", "7"]) == 0
     lines = sorted(capsys.readouterr().out.splitlines())
     assert lines[0].startswith("task 3  no region  missing  83%  no box here")
@@ -191,12 +192,7 @@ def test_the_command_prints_lines_or_json(
     assert "no annotation is wrong" in capsys.readouterr().out
 
 
-def test_a_region_without_an_id_is_named_by_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path))
-    monkeypatch.delenv("GLIP_LABEL_DATABASE_URL", raising=False)
-    database = open_database(Settings.from_env())
+def test_a_region_without_an_id_is_named_by_its_place(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     review(database)
     with database() as unit:
         left = final("region 1 of annotation 5", DOG, "cat")
