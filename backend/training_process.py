@@ -87,9 +87,12 @@ class TrainingProcess:
         """Of the child that was started last, if it was not found to have ended."""
         return None if self._child is None else self._child.pid
 
-    def finish(self, seconds: float = _END_SECONDS) -> None:
-        """Let the child, whose job is closed, end by itself: it still has to tell Label Studio and to tidy up."""
-        if self._child is None:
+    def finish(self, worker: str | None, seconds: float = _END_SECONDS) -> None:
+        """Let the child end by itself if it closed the job: it still has to tell Label Studio and to tidy up.
+
+        Where another ``worker`` was faster, the child has nothing to do, and `close` stops it.
+        """
+        if self._child is None or worker != _worker(self._child.pid):
             return
         try:
             self._child.wait(seconds)
@@ -108,6 +111,11 @@ class TrainingProcess:
             self._child.wait()
 
 
+def _worker(pid: int) -> str:
+    """The name under which a process of this machine claims jobs."""
+    return f"{socket.gethostname()}:{pid}"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Work on one job; returns the exit code: 0 where it is finished or there is none."""
     from backend.bootstrap import build_learn
@@ -120,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
         # A claim that is not given back keeps others away for a minute: one that is being made is made first.
         stops: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, _: stops.append(number))
-        claim = training.claim(f"{socket.gethostname()}:{os.getpid()}", int(arguments[0]) if arguments else None)
+        claim = training.claim(_worker(os.getpid()), int(arguments[0]) if arguments else None)
         if claim is None:
             return 0
         try:

@@ -119,7 +119,7 @@ def watch(training: "Training", job: "TrainingJob", process: "TrainingProcess") 
                 click.echo(f"\r\033[K{line}" if live else line, nl=not live, err=True)
                 shown = line
             if not found.is_open:
-                process.finish()
+                process.finish(found.worker)
                 return found
             if process.pid is None:
                 attempts = found.attempts

@@ -1,6 +1,7 @@
 """The child that trains: what the service that started it owes to people who wait for answers."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from backend.training_process import TrainingProcess
 from tests.backend.test_killed_training import prepare
 from tests.facts import UID
 from tests.slow_ending_child import ANNOUNCED
+from tests.training_child import learn_in
 
 
 def test_the_child_is_in_our_session_where_its_low_priority_counts_and_spared_by_ctrl_c(tmp_path: Path) -> None:
@@ -135,9 +137,28 @@ def test_a_child_that_does_not_end_is_stopped_and_that_is_said(
 ) -> None:
     process = TrainingProcess(lambda: True, child_environment(HOME=str(tmp_path), DATABASE_URL=""))
     process()
-    process.finish(0.01)
+    process.finish(f"{socket.gethostname()}:{process.pid}", 0.01)
     process.close()
     assert "does not end within 0.01 s and is stopped" in caplog.text
+
+
+def test_a_child_that_came_too_late_for_the_job_is_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    training = Training(prepare(tmp_path))
+    (job,) = training.of(UID)
+
+    def waits() -> bool:  # another worker takes the job while our child comes up
+        if process.pid is None and (claim := training.claim("faster")) is not None:
+            _, learn = learn_in(tmp_path, 0.0, lambda project: None)
+            learn(claim)
+        return True
+
+    process = TrainingProcess(waits, child_environment(HOME=str(tmp_path), DATABASE_URL=""), module="tests.idle_child")
+    begun = time.monotonic()
+    assert watch(training, job, process).worker == "faster"
+    assert time.monotonic() - begun < 30
+    assert "does not end" not in caplog.text
 
 
 def test_without_a_job_no_child_is_started(tmp_path: Path) -> None:
