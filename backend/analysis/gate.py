@@ -173,6 +173,8 @@ def decide(
     matched = _matched_labels(images, both)
     labels = {label: np.stack([average_precision(each, counts) for each in own]) for label, own in matched.items()}
     precisions = np.stack(list(labels.values())) if labels else None  # (L, 2, 1 + B, T)
+    ap50 = None if precisions is None else _change(np.nanmean(precisions[..., 0], 0))
+    factor = settings.factor_of(len(images))
     decision = GateDecision(
         promoted=False,
         reasons=(),
@@ -180,8 +182,10 @@ def decide(
         boxes=boxes,
         seconds=seconds,
         ap=None if precisions is None else _change(np.nanmean(precisions, (0, 3))),
-        ap50=None if precisions is None else _change(np.nanmean(precisions[..., 0], 0)),
-        finds_more=bool(matched) and _ap50_rises(matched, of_precision, settings.factor_of(len(images)), chance),
+        ap50=ap50,
+        finds_more=ap50 is not None
+        and ap50.candidate > factor * ap50.production  # resamples, which take long, would not say otherwise
+        and _ap50_rises(matched, of_precision, factor, chance),
         labels={label: _change(each[..., 0]) for label, each in labels.items()},
         calibration=_calibration(images, both, counts),
         latency=_latency(both),
