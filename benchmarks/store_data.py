@@ -159,7 +159,7 @@ def _rows(made: Picture) -> Iterator[Row]:
         PredictionRow,
         {
             "id": made.prediction,
-            "project_id": PROJECT,
+            "project_uid": _UID,
             "task_id": number,
             "model_version": MODEL_VERSION,
             "query_key": "labels",

@@ -94,7 +94,7 @@ class FakeImages:
 class FakeTables:
     """What the fake database holds."""
 
-    predictions: dict[tuple[int, int, str, str], Prediction] = field(default_factory=dict)
+    predictions: dict[tuple[str, int, str, str], Prediction] = field(default_factory=dict)
     predicted_at: dict[str, datetime] = field(default_factory=dict)
     thresholds: dict[str, float | None] = field(default_factory=dict)
     projects: dict[str, ProjectState] = field(default_factory=dict)
@@ -123,39 +123,35 @@ class FakePredictions:
     def __init__(self, tables: FakeTables) -> None:
         self._tables = tables
 
-    def find(self, project_id: int, task_id: int, model_version: str, query_key: str) -> Prediction | None:
-        return self._tables.predictions.get((project_id, task_id, model_version, query_key))
+    def find(self, project: str, task_id: int, model_version: str, query_key: str) -> Prediction | None:
+        return self._tables.predictions.get((project, task_id, model_version, query_key))
 
-    def add(self, project_id: int, query_key: str, prediction: Prediction) -> None:
-        key = (project_id, prediction.task_id, prediction.model_version, query_key)
+    def add(self, project: str, query_key: str, prediction: Prediction) -> None:
+        key = (project, prediction.task_id, prediction.model_version, query_key)
         self._tables.predictions.setdefault(key, prediction)
         self._tables.predicted_at.setdefault(prediction.id, datetime.now(UTC))
 
-    def of_task(
-        self, project_id: int, task_id: int, until: datetime, named: Collection[str] = ()
-    ) -> Sequence[Prediction]:
+    def of_task(self, project: str, task_id: int, until: datetime, named: Collection[str] = ()) -> Sequence[Prediction]:
         made = self._tables.predicted_at
-        found = [each for key, each in self._tables.predictions.items() if key[:2] == (project_id, task_id)]
+        found = [each for key, each in self._tables.predictions.items() if key[:2] == (project, task_id)]
         names = {each.id: {each.id, *(region.id for region in each.regions)} for each in found}
         known = [each for each in found if made[each.id] <= until or not names[each.id].isdisjoint(named)]
         return sorted(known, key=lambda each: (made[each.id], each.id))
 
-    def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
-        yield from {each.task_id: each for each in self._oldest_first(project_id, model_version)}.values()
+    def newest(self, project: str, model_version: str) -> Iterator[Prediction]:
+        yield from {each.task_id: each for each in self._oldest_first(project, model_version)}.values()
 
-    def newest_by_picture(self, project_id: int, model_version: str) -> Iterator[Prediction]:
-        found = self._oldest_first(project_id, model_version)
+    def newest_by_picture(self, project: str, model_version: str) -> Iterator[Prediction]:
+        found = self._oldest_first(project, model_version)
         yield from {(each.task_id, each.look.reference): each for each in found}.values()
 
-    def prompted_regions(self, project_id: int) -> frozenset[str]:
-        made = [each for key, each in self._tables.predictions.items() if key[0] == project_id]
+    def prompted_regions(self, project: str) -> frozenset[str]:
+        made = [each for key, each in self._tables.predictions.items() if key[0] == project]
         return frozenset(region.id for each in made for region in each.regions if region.weight == 0)
 
-    def _oldest_first(self, project_id: int, model_version: str) -> list[Prediction]:
+    def _oldest_first(self, project: str, model_version: str) -> list[Prediction]:
         made = self._tables.predicted_at
-        found = [
-            each for key, each in self._tables.predictions.items() if (key[0], key[2]) == (project_id, model_version)
-        ]
+        found = [each for key, each in self._tables.predictions.items() if (key[0], key[2]) == (project, model_version)]
         return sorted((each for each in found if not each.look.prompted), key=lambda each: (made[each.id], each.id))
 
 
@@ -287,7 +283,7 @@ class FakeCorrections:
         return found[-newest:]
 
     def _fit_of_answered(self, project: str, annotation: Annotation, version: str) -> str | None:
-        made, of_task = self._tables.predicted_at, (self._tables.projects[project].id, annotation.task_id, version)
+        made, of_task = self._tables.predicted_at, (project, annotation.task_id, version)
         asked = [each for key, each in self._tables.predictions.items() if key[:3] == of_task]
         known = [each for each in asked if not each.look.prompted and made[each.id] <= annotation.created_at]
         newest = max(known, key=lambda each: (made[each.id], each.id), default=None)

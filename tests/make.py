@@ -41,7 +41,6 @@ def recordings(path: str) -> list[str]:
 def make_ask(task_id: int = 1, reference: str = "/data/upload/1/a.png", query: Query | None = None) -> Ask:
     return Ask(
         "7.1795423412",
-        7,
         task_id,
         reference,
         (Label("cat"), Label("dog")) if query is None else query,

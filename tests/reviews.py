@@ -25,7 +25,7 @@ def predict_all(unit_of_work: Callable[[], UnitOfWork], predictions: Iterable[Pr
     with unit_of_work() as unit:
         apply_fact(unit, replace(annotated(), project=ProjectState(PROJECT.uid, 7, "cats")))
         for prediction in predictions:
-            unit.predictions.add(7, "key", prediction)
+            unit.predictions.add(PROJECT.uid, "key", prediction)
         unit.commit()
 
 

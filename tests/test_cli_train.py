@@ -111,7 +111,7 @@ def test_a_project_is_trained_and_the_version_serves_once_it_is_promoted(
     kept = [path for path in (house.settings.home / "images").rglob("*") if path.is_file()]
     assert len(kept) == len(TASKS)
     reference = f"{house.site.url}/1.png"
-    ask = Ask(UID, 7, 1, reference, (Label("cat"), Label("dog")), Look("image", reference))
+    ask = Ask(UID, 1, reference, (Label("cat"), Label("dog")), Look("image", reference))
     versions = []
     for words in (["models", "promote", "--project", "7", "tiny-0001"], ["models", "rollback", "--project", "7"]):
         told = house.run(*words)
@@ -203,7 +203,7 @@ def test_self_training_waits_for_honest_scores_and_then_learns_from_unreviewed_i
         apply_fact(unit, Fact(ProjectState(UID, 7), (TaskState(number, at(0), (("image", reference),)),)))
         unit.fits.add(Fit(UID, base, PLAIN, ShowThresholds(0.3), LEAST_JUDGED, at(0)))
         look = Look("image", reference, digest)
-        unit.predictions.add(7, "key", Prediction(number, base, 640, 480, (region,), "p", look))
+        unit.predictions.add(UID, "key", Prediction(number, base, 640, 480, (region,), "p", look))
         unit.commit()
     done = house.run(*words)
     assert done.returncode == 0, done.stderr

@@ -250,7 +250,7 @@ def _fit_of_answered(project: str) -> "ScalarSelect[str | None]":
     return (
         select(asked.fit_id)
         .where(
-            asked.project_id == select(ProjectRow.label_studio_id).filter_by(uid=project).scalar_subquery(),
+            asked.project_uid == project,
             asked.task_id == TaskRow.label_studio_id,
             asked.model_version == VerdictRow.model_version,
             asked.prompted.is_(False),

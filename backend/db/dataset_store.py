@@ -82,7 +82,7 @@ class SqlAnnotatedImages:
 
     def model_versions(self) -> Sequence[str]:
         """Name the versions whose predictions are there, but for what people asked for with prompts."""
-        of = PredictionRow.project_id == self._project.id
+        of = PredictionRow.project_uid == self._project.uid
         columns = select(PredictionRow.model_version).where(of, PredictionRow.prompted.is_(False)).distinct()
         return [row.model_version for row in self._all(columns.order_by(PredictionRow.model_version))]
 
@@ -166,7 +166,7 @@ class _Page:
 
     def __init__(self, connection: Connection, tasks: _Rows, project: ProjectState, model_version: str | None) -> None:
         self._connection = connection
-        self._project_id = project.id
+        self._project = project
         ids = [task.id for task in tasks]
         self.images: dict[int, dict[str, Row[Any]]] = defaultdict(dict)
         for image in self._rows(ImageRow, ImageRow.task_id.in_(ids)):
@@ -190,7 +190,7 @@ class _Page:
             tuple(self._regions[row.id]),
             annotation_id=row.label_studio_id,
             task_id=task_id,
-            project_id=self._project_id,
+            project_id=self._project.id,
         )
         return AttributedAnnotation(annotation, tuple(self._provenance[row.id]))
 
@@ -232,7 +232,7 @@ class _Page:
 
     def _read_predictions(self, tasks: Sequence[int], model_version: str | None) -> None:
         columns = select(*_PREDICTION).where(
-            PredictionRow.project_id == self._project_id, PredictionRow.task_id.in_(tasks)
+            PredictionRow.project_uid == self._project.uid, PredictionRow.task_id.in_(tasks)
         )
         rows: Sequence[Any] = self._connection.execute(
             columns.order_by(PredictionRow.created_at, PredictionRow.id)

@@ -169,15 +169,17 @@ class InboxRow(Base):
 class PredictionRow(Base):
     """One prediction, also where it found nothing; at most one per task, model version and query.
 
+    ``project_uid`` refers to no row of ``projects``: predictions may be asked for before anything is told of a project.
+
     ``image``, ``reference`` and ``sha256`` tell which picture was looked at; None where an earlier release did not.
     ``hidden`` are the proposals that people do not see, as a JSON list.
     """
 
     __tablename__ = "predictions"
-    __table_args__ = (UniqueConstraint("project_id", "task_id", "model_version", "query_key"),)
+    __table_args__ = (UniqueConstraint("project_uid", "task_id", "model_version", "query_key"),)
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    project_id: Mapped[int]
+    project_uid: Mapped[str] = mapped_column(String(64))
     task_id: Mapped[int]
     model_version: Mapped[str] = mapped_column(String(200))
     query_key: Mapped[str] = mapped_column(String(64))

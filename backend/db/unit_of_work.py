@@ -34,19 +34,19 @@ class SqlPredictions:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def find(self, project_id: int, task_id: int, model_version: str, query_key: str) -> Prediction | None:
+    def find(self, project: str, task_id: int, model_version: str, query_key: str) -> Prediction | None:
         row = self._session.scalar(
             select(PredictionRow).filter_by(
-                project_id=project_id, task_id=task_id, model_version=model_version, query_key=query_key
+                project_uid=project, task_id=task_id, model_version=model_version, query_key=query_key
             )
         )
         return None if row is None else _record(row)
 
-    def add(self, project_id: int, query_key: str, prediction: Prediction) -> None:
+    def add(self, project: str, query_key: str, prediction: Prediction) -> None:
         """Keep a prediction; the same one from another process is left as it stands."""
         row = PredictionRow(
             id=prediction.id,
-            project_id=project_id,
+            project_uid=project,
             task_id=prediction.task_id,
             model_version=prediction.model_version,
             query_key=query_key,
@@ -65,33 +65,31 @@ class SqlPredictions:
             with self._session.begin_nested():
                 self._session.add(row)
         except IntegrityError:
-            if self.find(project_id, prediction.task_id, prediction.model_version, query_key) is None:
+            if self.find(project, prediction.task_id, prediction.model_version, query_key) is None:
                 raise
 
-    def of_task(
-        self, project_id: int, task_id: int, until: datetime, named: Collection[str] = ()
-    ) -> Sequence[Prediction]:
+    def of_task(self, project: str, task_id: int, until: datetime, named: Collection[str] = ()) -> Sequence[Prediction]:
         rows = self._session.scalars(
             select(PredictionRow)
-            .filter_by(project_id=project_id, task_id=task_id)
+            .filter_by(project_uid=project, task_id=task_id)
             .order_by(PredictionRow.created_at, PredictionRow.id)
         )
         # Of ids there may be more than a statement takes; predictions of one task are few.
         return [_record(row) for row in rows if row.created_at <= until or _is_named(row, named)]
 
-    def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
-        return self._newest(project_id, model_version, (PredictionRow.task_id,))
+    def newest(self, project: str, model_version: str) -> Iterator[Prediction]:
+        return self._newest(project, model_version, (PredictionRow.task_id,))
 
-    def newest_by_picture(self, project_id: int, model_version: str) -> Iterator[Prediction]:
-        return self._newest(project_id, model_version, (PredictionRow.task_id, PredictionRow.reference))
+    def newest_by_picture(self, project: str, model_version: str) -> Iterator[Prediction]:
+        return self._newest(project, model_version, (PredictionRow.task_id, PredictionRow.reference))
 
-    def prompted_regions(self, project_id: int) -> frozenset[str]:
-        of_project = select(PredictionRegionRow.id).join(PredictionRow).where(PredictionRow.project_id == project_id)
+    def prompted_regions(self, project: str) -> frozenset[str]:
+        of_project = select(PredictionRegionRow.id).join(PredictionRow).where(PredictionRow.project_uid == project)
         return frozenset(self._session.scalars(of_project.where(PredictionRegionRow.weight == 0)))
 
-    def _newest(self, project_id: int, model_version: str, of_each: Sequence[Any]) -> Iterator[Prediction]:
+    def _newest(self, project: str, model_version: str, of_each: Sequence[Any]) -> Iterator[Prediction]:
         of_version = (
-            PredictionRow.project_id == project_id,
+            PredictionRow.project_uid == project,
             PredictionRow.model_version == model_version,
             PredictionRow.prompted.is_(False),
         )

@@ -74,27 +74,25 @@ class Images(Protocol):
 
 
 class Predictions(Protocol):
-    """Predictions that were emitted, one per task, model version and query."""
+    """Predictions that were emitted, one per task, model version and query; ``project`` is as in `Projects`."""
 
-    def find(self, project_id: int, task_id: int, model_version: str, query_key: str) -> Prediction | None: ...
+    def find(self, project: str, task_id: int, model_version: str, query_key: str) -> Prediction | None: ...
 
-    def add(self, project_id: int, query_key: str, prediction: Prediction) -> None: ...
+    def add(self, project: str, query_key: str, prediction: Prediction) -> None: ...
 
-    def of_task(
-        self, project_id: int, task_id: int, until: datetime, named: Collection[str] = ()
-    ) -> Sequence[Prediction]:
+    def of_task(self, project: str, task_id: int, until: datetime, named: Collection[str] = ()) -> Sequence[Prediction]:
         """Return a task's predictions until a moment, and those whose id, or a region's, is ``named``; oldest first."""
         ...
 
-    def newest(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+    def newest(self, project: str, model_version: str) -> Iterator[Prediction]:
         """Yield a version's newest prediction for each task, in no order, without those that a person prompted."""
         ...
 
-    def newest_by_picture(self, project_id: int, model_version: str) -> Iterator[Prediction]:
+    def newest_by_picture(self, project: str, model_version: str) -> Iterator[Prediction]:
         """Yield what ``newest`` does, but one for each picture that a task showed."""
         ...
 
-    def prompted_regions(self, project_id: int) -> frozenset[str]:
+    def prompted_regions(self, project: str) -> frozenset[str]:
         """Return the ids of the regions that were found for people's prompts."""
         ...
 

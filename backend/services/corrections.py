@@ -103,24 +103,24 @@ def apply_fact(unit: UnitOfWork, fact: Fact) -> None:
     unit.projects.add_labels(project.uid, [*project.labels, *seen], _since(known, project))
 
 
-def current_verdicts(unit: UnitOfWork, annotation: Annotation) -> tuple[Verdict, ...]:
+def current_verdicts(unit: UnitOfWork, project: str, annotation: Annotation) -> tuple[Verdict, ...]:
     """Derive the verdicts on a version from it and from what was predicted until it was made; always the same ones."""
-    return verdicts_of(annotation, known_predictions(unit, annotation))
+    return verdicts_of(annotation, known_predictions(unit, project, annotation))
 
 
-def known_predictions(unit: UnitOfWork, annotation: Annotation) -> Sequence[Prediction]:
+def known_predictions(unit: UnitOfWork, project: str, annotation: Annotation) -> Sequence[Prediction]:
     """Return the predictions that the verdicts on an annotation are about: its regions name them, or they were there.
 
     Who touches an annotation again sees the annotation, and not what was predicted since it was made.
     """
     kept = {region.id for region in annotation.regions}
     named = {region.prediction for region in annotation.regions if region.prediction is not None}
-    return unit.predictions.of_task(annotation.project_id, annotation.task_id, annotation.created_at, named | kept)
+    return unit.predictions.of_task(project, annotation.task_id, annotation.created_at, named | kept)
 
 
 def rewrite_verdicts(unit: UnitOfWork, project: str, annotation: Annotation) -> None:
     """Derive the verdicts on a stored version and keep them in place of earlier ones; the caller commits."""
-    unit.corrections.put_verdicts(project, annotation, current_verdicts(unit, annotation))
+    unit.corrections.put_verdicts(project, annotation, current_verdicts(unit, project, annotation))
 
 
 def check_verdicts(unit_of_work: Callable[[], UnitOfWork], *, repair: bool = False) -> tuple[int, int]:
@@ -156,7 +156,7 @@ def check_verdicts(unit_of_work: Callable[[], UnitOfWork], *, repair: bool = Fal
 
 
 def _is_stale(unit: UnitOfWork, project: str, annotation: Annotation) -> bool:
-    return unit.corrections.verdicts(project, annotation) != current_verdicts(unit, annotation)
+    return unit.corrections.verdicts(project, annotation) != current_verdicts(unit, project, annotation)
 
 
 def _apply_project(unit: UnitOfWork, told: ProjectState) -> ProjectState | None:

@@ -70,7 +70,7 @@ def project_doubts(
         uid = find_project(unit.projects.all(), project).uid
         beginnings = _beginnings(unit, uid)
         for annotation in list(unit.corrections.current(uid)):
-            known = unit.predictions.of_task(annotation.project_id, annotation.task_id, *beginnings[annotation.task_id])
+            known = unit.predictions.of_task(uid, annotation.task_id, *beginnings[annotation.task_id])
             for case in _cases(annotation, known):
                 cases[case.prediction.model_version].append(case)
         fits = {version: unit.fits.newest(uid, version) for version in cases}

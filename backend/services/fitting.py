@@ -70,7 +70,7 @@ class Fitting:
             rehearsed = unit.fits.rehearsed(project.uid, version)
             placing = [unit.fits.find(each) for each in sorted({each.fit for each in judged if each.fit is not None})]
             moves = _moves(unit, judged) if self.edges else []
-            predictions = unit.predictions.newest(project.id, version)
+            predictions = unit.predictions.newest(project.uid, version)
             # Chance places these: they are like all the others.
             examples = nsmallest(_EXAMPLES, predictions, key=lambda each: chance(project.uid, each.task_id))
         images = [each.proposals for each in examples]

@@ -101,7 +101,7 @@ class Gathering:
         found = []
         for annotation in (each.annotation for each in image.annotations if each.annotation.id in deleted):
             with self._unit_of_work() as unit:
-                predictions = known_predictions(unit, annotation)
+                predictions = known_predictions(unit, project.uid, annotation)
             found += [
                 LabelledBox(region.proposal.box, region.proposal.label)
                 for prediction in predictions

@@ -50,7 +50,7 @@ def next_batch(unit_of_work: Callable[[], UnitOfWork], project: ProjectState, ve
         fit = unit.fits.newest(project.uid, version)
         judgements = judgements_of(unit.corrections.judged(project.uid, version, MOST))
         predicted: dict[int, tuple[Proposal, ...]] = {}
-        for each in unit.predictions.newest_by_picture(project.id, version):
+        for each in unit.predictions.newest_by_picture(project.uid, version):
             predicted[each.task_id] = predicted.get(each.task_id, ()) + each.proposals
     picked = choose(project.uid, waiting, predicted, fit, judgements, size)
     drawn = frozenset(task for task, is_drawn in picked.items() if is_drawn)

@@ -31,7 +31,6 @@ class Ask:
     """
 
     project: str
-    project_id: int
     task_id: int
     reference: str
     query: Query
@@ -57,8 +56,8 @@ class _Work:
     query_key: str
 
     @property
-    def key(self) -> tuple[int, int, str, str]:
-        return self.ask.project_id, self.ask.task_id, self.version, self.query_key
+    def key(self) -> tuple[str, int, str, str]:
+        return self.ask.project, self.ask.task_id, self.version, self.query_key
 
 
 class Predict:
@@ -86,7 +85,7 @@ class Predict:
         self._limits = limits
         self._clock = clock
         self._lock = Lock()
-        self._in_flight: dict[tuple[int, int, str, str], Future[Outcome]] = {}
+        self._in_flight: dict[tuple[str, int, str, str], Future[Outcome]] = {}
 
     def __call__(self, asks: Sequence[Ask]) -> list[Outcome]:
         """Answer each ask with its prediction or with the error that kept it from one, in order.
@@ -209,7 +208,7 @@ class Predict:
         ]
         with self._unit_of_work() as unit:
             for work, prediction in predictions:
-                unit.predictions.add(work.ask.project_id, work.query_key, prediction)
+                unit.predictions.add(work.ask.project, work.query_key, prediction)
             unit.commit()
         yield from predictions
 

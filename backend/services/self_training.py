@@ -122,7 +122,7 @@ class SelfTraining:
         with self._reading() as unit:
             return {
                 (each.task_id, each.look.reference): pseudo_image(each, teacher, labels)
-                for each in unit.predictions.newest_by_picture(project.id, teacher.model_version)
+                for each in unit.predictions.newest_by_picture(project.uid, teacher.model_version)
             }
 
     def _why_not(self, image: AnnotatedImage, labelled: PseudoImage) -> str | None:

@@ -34,7 +34,7 @@ def project_stats(unit_of_work: Callable[[], UnitOfWork], project: str) -> Proje
     """
     with unit_of_work() as unit:
         state = find_project(unit.projects.all(), project)
-        prompted = unit.predictions.prompted_regions(state.id)
+        prompted = unit.predictions.prompted_regions(state.uid)
         verdicts = list(unit.corrections.current_verdicts(state.uid))
     unasked = (_missed(each) if each.emitted_region in prompted else each for each in verdicts)
     return ProjectStats(acceptance_table(unasked), work_saved(verdicts, LABEL_STUDIO))

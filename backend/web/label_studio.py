@@ -182,7 +182,7 @@ def _plan(
         for target, query in questions:
             reference = task.reference(target)
             look = Look(target.name, kept_reference(reference.strip()), prompted=prompted)
-            plan.append(Ask(asked.project, asked.project_id, task.id, reference, query, look))
+            plan.append(Ask(asked.project, task.id, reference, query, look))
     except GlipLabelError as error:
         return error
     return plan

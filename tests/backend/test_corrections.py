@@ -218,9 +218,19 @@ def unit_of_work(engine: Engine) -> UnitsOfWork:
     return lambda: SqlUnitOfWork(engine)
 
 
+def test_a_task_of_the_same_number_in_another_label_studio_was_shown_nothing(unit_of_work: UnitsOfWork) -> None:
+    with unit_of_work() as unit:
+        unit.predictions.add("7.1700000000", "key", make_prediction())
+        unit.commit()
+    drawn = make_annotation(1, 1, make_region("new", "cat", 50))
+    applied(unit_of_work, [annotated(drawn)])
+    with unit_of_work() as unit:
+        assert [each.kind for each in unit.corrections.verdicts(UID, drawn)] == [VerdictKind.ADDED]
+
+
 def test_verdicts_are_written_with_each_version_and_can_be_made_again(unit_of_work: UnitsOfWork) -> None:
     with unit_of_work() as unit:
-        unit.predictions.add(7, "key", make_prediction())
+        unit.predictions.add(UID, "key", make_prediction())
         unit.commit()
     kept = make_annotation(1, 1, make_region("p1-0", prediction="p1"))
     relabelled = make_annotation(1, 2, make_region("p1-0", "dog", prediction="p1"), make_region("new", "cat", 50))
@@ -230,7 +240,7 @@ def test_verdicts_are_written_with_each_version_and_can_be_made_again(unit_of_wo
         assert [each.kind for each in first] == [VerdictKind.ACCEPTED]
         assert [each.kind for each in second] == [VerdictKind.RELABELLED, VerdictKind.ADDED]
         assert (first[0].emitted_region, first[0].prompt, first[0].annotator) == ("p1-0", "kitten", 3)
-        assert first == current_verdicts(unit, kept)
+        assert first == current_verdicts(unit, UID, kept)
         unit.corrections.put_verdicts(UID, kept, second[1:])
         unit.commit()
     assert check_verdicts(unit_of_work) == (2, 1)
@@ -244,7 +254,7 @@ def test_a_prediction_made_after_an_annotation_changes_none_of_its_verdicts(unit
     annotation = make_annotation(1, 1)  # every box deleted: only the time tells what it answers
     applied(unit_of_work, [annotated(annotation)])
     with unit_of_work() as unit:
-        unit.predictions.add(7, "key", make_prediction())
+        unit.predictions.add(UID, "key", make_prediction())
         unit.commit()
     assert check_verdicts(unit_of_work) == (1, 0)
 
@@ -262,7 +272,7 @@ def test_an_annotation_that_is_touched_again_answers_of_later_predictions_those_
 ) -> None:
     applied(unit_of_work, [annotated(make_annotation(1, 1, make_region("drawn")))])
     with unit_of_work() as unit:
-        unit.predictions.add(7, "key", make_prediction())
+        unit.predictions.add(UID, "key", make_prediction())
         unit.commit()
     touched = replace(
         make_annotation(1, 1, region), updated_at=datetime.now(UTC) + timedelta(days=1), ground_truth=True

@@ -104,7 +104,7 @@ def test_predictions_of_the_wanted_version_and_what_became_of_them_come_along(en
     upgrade(engine)
     with SqlUnitOfWork(engine) as unit:
         for each in (prediction, of_another, prompted):
-            unit.predictions.add(7, each.id, each)
+            unit.predictions.add(PROJECT.uid, each.id, each)
         unit.commit()
     accepted = replace(make_region(), id="p-0", prediction="p", image_width=640, image_height=480)
     told(engine, TaskState(1, START, (("image", "a.png"),)), annotations=(annotation(1, accepted),))
@@ -127,10 +127,10 @@ def test_versions_whose_predictions_are_there_are_named(engine: Engine) -> None:
     look = Look("image", "a.png", "f" * 64)
     with SqlUnitOfWork(engine) as unit:
         for place, version in enumerate(("glip-t-2", "glip-t-1", "glip-t-2")):
-            unit.predictions.add(7, str(place), Prediction(1, version, 640, 480, (), str(place), look))
+            unit.predictions.add(PROJECT.uid, str(place), Prediction(1, version, 640, 480, (), str(place), look))
         prompted = Prediction(1, "glip-t-3", 640, 480, (), "3", replace(look, prompted=True))
-        unit.predictions.add(7, "3", prompted)
-        unit.predictions.add(8, "4", Prediction(1, "glip-t-4", 640, 480, (), "4", look))
+        unit.predictions.add(PROJECT.uid, "3", prompted)
+        unit.predictions.add("7.2", "4", Prediction(1, "glip-t-4", 640, 480, (), "4", look))
         unit.commit()
     told(engine, TaskState(1, START, (("image", "a.png"),)))
     with snapshot(engine) as connection:

@@ -18,6 +18,7 @@ from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.geometry import Box
 from backend.domain.records import Prediction, Proposal, Region
 from backend.errors import StorageError
+from tests.facts import UID
 
 
 def make_prediction(identity: str = "p1", task_id: int = 1, regions: int = 2) -> Prediction:
@@ -49,7 +50,7 @@ def sqlite(file: Path) -> Iterator[Engine]:
 def store(engine: Engine, *predictions: Prediction) -> None:
     with SqlUnitOfWork(engine) as unit:
         for prediction in predictions:
-            unit.predictions.add(7, "key", prediction)
+            unit.predictions.add(UID, "key", prediction)
         unit.commit()
 
 
@@ -68,7 +69,7 @@ def test_an_empty_database_is_made_ready_and_one_with_data_stays(engine: Engine)
     store(engine, make_prediction())
     prepare(engine)
     with SqlUnitOfWork(engine) as unit:
-        assert unit.predictions.find(7, 1, "nano-1", "key") == make_prediction()
+        assert unit.predictions.find(UID, 1, "nano-1", "key") == make_prediction()
 
 
 def test_an_older_schema_is_refused_with_the_command_to_run(engine: Engine) -> None:
@@ -92,10 +93,15 @@ def test_predictions_come_back_as_they_were_with_their_regions_in_order(engine: 
     empty = make_prediction("p2", task_id=2, regions=0)
     store(engine, make_prediction(), empty)
     with SqlUnitOfWork(engine) as unit:
-        assert unit.predictions.find(7, 1, "nano-1", "key") == make_prediction()
-        assert unit.predictions.find(7, 2, "nano-1", "key") == empty
-        for other in ((8, 1, "nano-1", "key"), (7, 3, "nano-1", "key"), (7, 1, "nano-2", "key"), (7, 1, "nano-1", "k")):
-            assert unit.predictions.find(*other) is None
+        assert unit.predictions.find(UID, 1, "nano-1", "key") == make_prediction()
+        assert unit.predictions.find(UID, 2, "nano-1", "key") == empty
+        others = (
+            ("7.1", 1, "nano-1", "key"),
+            (UID, 3, "nano-1", "key"),
+            (UID, 1, "nano-2", "key"),
+            (UID, 1, "nano-1", "k"),
+        )
+        assert not any(unit.predictions.find(*other) for other in others)
 
 
 def test_a_prediction_that_another_process_stored_first_stays(engine: Engine) -> None:
@@ -103,14 +109,14 @@ def test_a_prediction_that_another_process_stored_first_stays(engine: Engine) ->
     store(engine, make_prediction())
     store(engine, make_prediction(regions=1), make_prediction("p2", task_id=2))
     with SqlUnitOfWork(engine) as unit:
-        assert unit.predictions.find(7, 1, "nano-1", "key") == make_prediction()
-        assert unit.predictions.find(7, 2, "nano-1", "key") is not None
+        assert unit.predictions.find(UID, 1, "nano-1", "key") == make_prediction()
+        assert unit.predictions.find(UID, 2, "nano-1", "key") is not None
 
 
 def test_what_is_not_committed_is_forgotten(engine: Engine) -> None:
     upgrade(engine)
     with SqlUnitOfWork(engine) as unit:
-        unit.predictions.add(7, "key", make_prediction())
+        unit.predictions.add(UID, "key", make_prediction())
     with Session(engine) as session:
         assert session.scalars(select(PredictionRegionRow)).all() == []
 

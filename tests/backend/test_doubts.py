@@ -23,7 +23,7 @@ from backend.services.corrections import apply_fact
 from backend.services.doubts import ProjectDoubt, project_doubts
 from backend.settings import Settings
 from tests.backend.test_ordering import make_fit
-from tests.facts import annotated, at, make_annotation
+from tests.facts import UID, annotated, at, make_annotation
 from tests.fakes import FakeDatabase
 from tests.regions import CAT, DOG, final
 from tests.reviews import VERSION, make_prediction, predict_all, submit
@@ -90,7 +90,7 @@ def test_each_picture_of_a_task_is_held_against_its_own_prediction() -> None:
     )
     predict_all(database, [left])
     with database() as unit:
-        unit.predictions.add(7, "other", right)
+        unit.predictions.add(UID, "other", right)
         regions = [
             final("left-0", CAT, image="left"),
             final("right-0", CAT, image="right"),

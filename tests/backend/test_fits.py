@@ -166,14 +166,14 @@ def test_what_was_shown_and_what_was_hidden_is_kept_and_the_newest_of_each_task_
     upgrade(engine)
     with SqlUnitOfWork(engine) as unit:
         for index, prediction in enumerate((make_prediction("a"), make_prediction("b"), make_prediction("c", 2))):
-            unit.predictions.add(7, str(index), prediction)
-        unit.predictions.add(7, "key", make_prediction("d", version="nano-2"))
-        unit.predictions.add(8, "key", make_prediction("e"))
-        unit.predictions.add(7, "typed", replace(make_prediction("f"), look=Look(prompted=True)))
+            unit.predictions.add(UID, str(index), prediction)
+        unit.predictions.add(UID, "key", make_prediction("d", version="nano-2"))
+        unit.predictions.add("7.1800000000", "key", make_prediction("e"))
+        unit.predictions.add(UID, "typed", replace(make_prediction("f"), look=Look(prompted=True)))
         unit.commit()
     with SqlUnitOfWork(engine) as unit:
-        assert unit.predictions.find(7, 1, "nano-1", "1") == make_prediction("b")
-        newest = {each.task_id: each for each in unit.predictions.newest(7, "nano-1")}
+        assert unit.predictions.find(UID, 1, "nano-1", "1") == make_prediction("b")
+        newest = {each.task_id: each for each in unit.predictions.newest(UID, "nano-1")}
         assert newest == {1: make_prediction("b"), 2: make_prediction("c", 2)}
         assert make_prediction("b").proposals == (found("cat", 0.5), found("Ω", 0.1))
 
@@ -188,11 +188,11 @@ def test_the_newest_prediction_of_each_picture_is_found_where_a_task_has_several
     others = [look("e", "left", prompted=True), look("f", "left", version="nano-2")]
     with SqlUnitOfWork(engine) as unit:
         for index, prediction in enumerate([*made, *others]):
-            unit.predictions.add(7, str(index), prediction)
-        unit.predictions.add(8, "key", look("g", "left"))
+            unit.predictions.add(UID, str(index), prediction)
+        unit.predictions.add("7.1800000000", "key", look("g", "left"))
         unit.commit()
     with SqlUnitOfWork(engine) as unit:
-        newest = sorted(unit.predictions.newest_by_picture(7, "nano-1"), key=lambda each: each.id)
+        newest = sorted(unit.predictions.newest_by_picture(UID, "nano-1"), key=lambda each: each.id)
     assert newest == made[1:]
 
 
@@ -201,7 +201,7 @@ def test_verdicts_on_what_a_prompt_found_are_not_counted(engine: Engine) -> None
     region = Region("a-0", found("cat", 0.5), weight=0.0)
     with SqlUnitOfWork(engine) as unit:
         unit.projects.put(PROJECT)
-        unit.predictions.add(7, "key", Prediction(1, "nano-1", 640, 480, (region,), "a"))
+        unit.predictions.add(UID, "key", Prediction(1, "nano-1", 640, 480, (region,), "a"))
         apply_fact(unit, annotated(make_annotation(1, 4e9, make_region("a-0"))))
         unit.commit()
     with SqlUnitOfWork(engine) as unit:
@@ -213,7 +213,7 @@ def test_a_verdict_tells_how_its_region_was_shown_or_that_it_was_missed(engine: 
     upgrade(engine)
     with SqlUnitOfWork(engine) as unit:
         unit.projects.put(PROJECT)
-        unit.predictions.add(7, "key", make_prediction("a"))
+        unit.predictions.add(UID, "key", make_prediction("a"))
         unit.commit()
     with SqlUnitOfWork(engine) as unit:
         drawn = make_region("new", "Ω", prediction="a")

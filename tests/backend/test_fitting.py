@@ -174,7 +174,7 @@ def check_what_was_drawn_counts(database: Callable[[], UnitOfWork]) -> None:
     predict_all(database, [*placed, make_prediction(3, [])])
     with database() as unit:
         prompted = replace(make_prediction(1, []), id="typed", look=Look(prompted=True), fit="other")
-        unit.predictions.add(7, "typed", prompted)
+        unit.predictions.add(UID, "typed", prompted)
         unit.commit()
     for prediction in (*placed, make_prediction(3, [])):
         submit(database, prediction, {}, drawn=[(CAT, "cat")])

@@ -145,7 +145,7 @@ def with_deleted(*kept: AnnotatedRegion, added: datetime | None = None) -> Froze
     regions = tuple(Region(f"p-{index}", proposal) for index, proposal in enumerate(proposals))
     with database() as unit:
         look = Look("image", "train-1", digest_of("train-1"))
-        unit.predictions.add(7, "key", Prediction(1, "glip-nano-3f9a12cd", 640, 480, regions, "p", look))
+        unit.predictions.add(UID, "key", Prediction(1, "glip-nano-3f9a12cd", 640, 480, regions, "p", look))
         unit.commit()
     database.tables.predicted_at["p"] = at(0)
     with database() as unit:

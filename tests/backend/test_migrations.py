@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -182,15 +182,16 @@ def test_corrections_come_and_go_and_what_was_there_before_stays(engine: Engine)
     assert again == before
     seen: dict[str, dict[str, Any]] = {
         "predictions": {
+            "project_uid": "7.1795423412",
             **dict.fromkeys(("image", "reference", "sha256", "fit_id", "order")),
             "prompted": False,
             "hidden": "[]",
         },
         "prediction_regions": {"probability": None, "weight": 1.0},
     }
-    assert {name: filled[name] for name in seen} == {
-        name: [{**row, **added} for row in before[name]] for name, added in seen.items()
-    }
+    expected = {name: [{**row, **added} for row in before[name]] for name, added in seen.items()}
+    del expected["predictions"][0]["project_id"]
+    assert {name: filled[name] for name in seen} == expected
     assert [tuple(row.values()) for row in filled["projects"]] == [
         ("12", None, 12, "", None, None),
         ("7.1795423412", 0.25, 7, "", None, None),
@@ -212,6 +213,35 @@ def test_to_a_job_of_an_earlier_release_what_was_annotated_until_then_is_known(e
     with connected(engine) as connection:
         (job,) = tables(connection)["training_jobs"]
     assert (job["seen"], job["learnt"], job["progress"]) == (41, 0, None)
+
+
+def test_predictions_of_earlier_releases_go_to_the_project_that_was_new_when_they_were_made(engine: Engine) -> None:
+    migrate(engine, "0009")
+    second = datetime(2026, 12, 24, tzinfo=UTC)
+    uids = ["7.1795423412", f"7.{int(second.timestamp())}", "12"]
+    projects = [{"uid": uid, "label_studio_id": int(uid.partition(".")[0]), "title": ""} for uid in uids]
+    before = second - timedelta(days=1)
+    made = {"early": (7, datetime(2020, 1, 1, tzinfo=UTC)), "first": (7, before), "second": (7, second)}
+    made |= {"other": (12, before), "unknown": (3, before)}
+    plain = {**BEFORE["predictions"][0], "prompted": False, "hidden": "[]"}
+    predictions = [
+        {**plain, "id": name, "project_id": at[0], "query_key": name, "created_at": at[1]} for name, at in made.items()
+    ]
+    regions = [{**BEFORE["prediction_regions"][0], "id": name, "prediction_id": name, "weight": 1.0} for name in made]
+    fill(engine, {"projects": projects, "predictions": predictions, "prediction_regions": regions})
+    with connected(engine) as connection:
+        kept = tables(connection)["prediction_regions"]
+    upgrade(engine)
+    with connected(engine) as connection:
+        found = tables(connection)
+    assert {row["id"]: row["project_uid"] for row in found["predictions"]} == {
+        "early": uids[0],
+        "first": uids[0],
+        "second": uids[1],
+        "other": "12",
+        "unknown": "3",
+    }
+    assert found["prediction_regions"] == kept
 
 
 def test_the_service_refuses_the_schema_before_corrections(engine: Engine) -> None:

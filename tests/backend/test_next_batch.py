@@ -110,7 +110,7 @@ def test_a_task_of_several_pictures_is_chosen_for_what_is_in_all_of_them() -> No
                 score = 0.5 if (task, picture) == (unsure, "left") else 0.999
                 made = make_prediction(task, [Proposal(CAT, "cat", score, "cat")])
                 look = Look(picture, picture, "f" * 64)
-                unit.predictions.add(7, picture, replace(made, id=f"{picture}-{task}", look=look))
+                unit.predictions.add(UID, picture, replace(made, id=f"{picture}-{task}", look=look))
         unit.commit()
     (chosen,) = ask(database, 1).tasks
     assert chosen == unsure

@@ -102,7 +102,6 @@ def test_who_shares_a_failure_gets_the_failure_and_may_ask_again() -> None:
         make_ask(query=(Label("cat", ("kitten",)), Label("dog"))),
         replace(make_ask(), look=replace(make_ask().look, image="right")),
         replace(make_ask(), project="7.1800000000"),
-        replace(make_ask(), project_id=8),
     ],
 )
 def test_another_question_is_another_prediction_with_other_ids(other: Ask) -> None:

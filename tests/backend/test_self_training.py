@@ -73,7 +73,7 @@ class Street:
     def keep(self, *predictions: Prediction, made_at: datetime = EARLY) -> None:
         with self.database() as unit:
             for each in predictions:
-                unit.predictions.add(7, each.id, each)
+                unit.predictions.add(UID, each.id, each)
             unit.commit()
         self.database.tables.predicted_at.update({each.id: made_at for each in predictions})
 

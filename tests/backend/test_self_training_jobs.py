@@ -35,7 +35,7 @@ def test_a_job_learns_from_both_and_the_gate_decides_by_what_people_said_alone(
     with house.database() as unit:
         unit.fits.add(make_fit())
         for image, proposal in found_in:
-            unit.predictions.add(7, image.reference, make_prediction(image, proposal))
+            unit.predictions.add(UID, image.reference, make_prediction(image, proposal))
         unit.commit()
     job = house.run(self_training=True)
 
@@ -91,7 +91,7 @@ def test_in_a_database_each_picture_of_a_task_is_found_with_what_is_live_of_its_
             for side, (_, reference) in enumerate(task.images):
                 sure = task.id % 2 == side  # of the right pictures of odd tasks, and the left ones of even tasks
                 prediction = make_prediction(unreviewed(task.id, reference), found("cat", 0.9 if sure else 0.3))
-                unit.predictions.add(7, reference, prediction)
+                unit.predictions.add(UID, reference, prediction)
         unit.commit()
     projects = StoredProjects(partial(annotated_images, engine), KeptImages(tmp_path), read)
     database = partial(SqlUnitOfWork, engine)

@@ -15,7 +15,7 @@ from backend.errors import UsageError
 from backend.ports import UnitOfWork
 from backend.services.corrections import apply_fact
 from backend.services.stats import project_stats
-from tests.facts import PROJECT, annotated, deleted, make_annotation, make_region, task_deleted
+from tests.facts import PROJECT, UID, annotated, deleted, make_annotation, make_region, task_deleted
 from tests.fakes import FakeDatabase
 from tests.regions import final
 from tests.reviews import make_prediction, predict_all, submit
@@ -64,7 +64,7 @@ def test_the_figures_are_of_one_project_and_keep_their_precision(sql_unit_of_wor
     box = Box(64.0, 96.0, 256.0, 288.0)  # what `make_region` draws, in pixels
     prediction = Prediction(1, "glip-1", 640, 480, (Region("p1-0", Proposal(box, "cat", 0.7, "a cat")),), "p1")
     with sql_unit_of_work() as unit:
-        unit.predictions.add(7, "query", prediction)
+        unit.predictions.add(UID, "query", prediction)
         unit.commit()
     other = replace(PROJECT, uid="8.1795423412", id=8, title="other")
     moved = make_annotation(1, 1e9, make_region("p1-0", "cat", x=11.0))
@@ -107,7 +107,7 @@ def check_prompted_boxes_were_missed(unit_of_work: UnitsOfWork) -> None:
     dogs = tuple(Region(f"p-{n}", Proposal(box, "dog", 0.8, "dog"), weight=0.0) for n, box in enumerate((taken, left)))
     predict_all(unit_of_work, [shown])
     with unit_of_work() as unit:
-        unit.predictions.add(7, "typed", replace(shown, regions=dogs, id="p", look=Look(prompted=True)))
+        unit.predictions.add(UID, "typed", replace(shown, regions=dogs, id="p", look=Look(prompted=True)))
         unit.commit()
     kept = [final(shown.regions[0].id, cat, "cat"), final("p-0", taken, "dog")]
     tell(unit_of_work, annotated(make_annotation(1, 4e9, *kept)))

@@ -86,10 +86,11 @@ class Torture:
         self._kill_start()
         self.server.start()
         facts = [event.happening.fact for event in self.stream.events if event.happening is not None]
-        tasks = {(fact.project.id, task.id) for fact in facts if fact.project is not None for task in fact.tasks}
+        told = [(fact.project, task.id) for fact in facts if fact.project is not None for task in fact.tasks]
+        tasks = {(project.uid, project.id, task) for project, task in told}
         with opened(self.database.url) as engine, SqlUnitOfWork(engine) as unit:
-            for project_id, task_id in sorted(tasks):
-                unit.predictions.add(project_id, "torture", prediction(project_id, task_id))
+            for uid, project_id, task_id in sorted(tasks):
+                unit.predictions.add(uid, "torture", prediction(project_id, task_id))
             unit.commit()
         self.senders.up.set()
 
