@@ -37,7 +37,7 @@ from backend.db.unit_of_work import SqlUnitOfWork
 from backend.demo_pictures import SCENE_LABELS
 from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
 from backend.domain.facts import Fact, ProjectState, TaskState
-from backend.domain.learning import ModelVersion, TrainingJob, TrainingRequest
+from backend.domain.learning import Mode, ModelVersion, TrainingJob, TrainingRequest
 from backend.services.corrections import apply_fact
 from backend.services.training import Training
 from backend.settings import Settings, child_environment
@@ -245,7 +245,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     pictures = folder / "pictures"
     pictures.mkdir()
     annotations = [draw_annotated(number, pictures) for number in range(1, args.images + 1)]
-    request = TrainingRequest("command", promote=False)
+    request = TrainingRequest("command", args.mode, promote=False)
     chance, jobs, hit = random.Random(0), list[dict[str, Any]](), list[str]()
     with serving(pictures) as site:
         calm = Home(folder / "calm", site, annotations)
@@ -265,6 +265,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         moved = move_under_load(calm, url, (pictures / "1.png").read_bytes(), args.moves)
     return {
         "images": args.images,
+        "mode": calm.version().mode,
         "seconds_undisturbed": seconds,
         "killed_while": Counter(hit),
         "killed_jobs": jobs,
@@ -279,6 +280,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--moves", type=int, default=20)
+    parser.add_argument("--mode", type=Mode, choices=list(Mode), help="by the data by default: the whole model learns")
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
         figures = measure(args, Path(folder))
