@@ -20,7 +20,9 @@ def upgrade() -> None:
         predictions.add_column(sa.Column("project_uid", sa.String(64), nullable=True))
     connection = op.get_bind()
     connection.execute(sa.text("UPDATE predictions SET project_uid = CAST(project_id AS VARCHAR(64))"))
-    projects = connection.execute(sa.text("SELECT label_studio_id, uid FROM projects")).all()
+    # Imported data sets have the number 0, and a hash for a moment; nothing was predicted for them.
+    told = sa.text("SELECT label_studio_id, uid FROM projects WHERE label_studio_id > 0")
+    projects = connection.execute(told).all()
     for number, uid in sorted(projects, key=lambda row: (row[0], _created(row[1]))):
         connection.execute(
             sa.text(
@@ -47,7 +49,10 @@ def downgrade() -> None:
 
 def _created(uid: str) -> datetime:
     """When the project was made, as ``ID.CREATED`` tells; long ago where it does not."""
-    return datetime.fromtimestamp(int(uid.partition(".")[2] or 0), UTC)
+    try:
+        return datetime.fromtimestamp(int(uid.partition(".")[2] or 0), UTC)
+    except (ValueError, OverflowError, OSError):  # /setup takes any number for one
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _move(old: str, new: str, kind: "sa.types.TypeEngine[str] | sa.types.TypeEngine[int]") -> None:

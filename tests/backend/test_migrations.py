@@ -244,6 +244,17 @@ def test_predictions_of_earlier_releases_go_to_the_project_that_was_new_when_the
     assert found["prediction_regions"] == kept
 
 
+@pytest.mark.parametrize("uid", ["0.d95fa331ff2f3f39", "0.1234567890123456", f"7.{'9' * 20}"])
+def test_imported_projects_and_absurd_moments_do_not_stand_in_the_way_of_an_upgrade(engine: Engine, uid: str) -> None:
+    migrate(engine, "0009")
+    projects = [{"uid": each, "label_studio_id": int(each.partition(".")[0]), "title": each} for each in (uid, "12.5")]
+    prediction = {**BEFORE["predictions"][0], "project_id": 12, "prompted": False, "hidden": "[]"}
+    fill(engine, {"projects": projects, "predictions": [prediction]})
+    upgrade(engine)
+    with connected(engine) as connection:
+        assert [row["project_uid"] for row in tables(connection)["predictions"]] == ["12.5"]
+
+
 def test_the_service_refuses_the_schema_before_corrections(engine: Engine) -> None:
     migrate(engine, "0001")
     with pytest.raises(StorageError, match=r"has schema 0001, this version needs .*glip-label db upgrade"):
