@@ -55,7 +55,7 @@ def check(repair: bool) -> None:
 
     engine = open_engine(Settings.from_env().database_url)
     click.echo(f"{shown(engine)}: schema {check_schema(engine)}, up to date")
-    unit_of_work = partial(SqlUnitOfWork, engine, open_letterbox(engine))
+    unit_of_work = partial(SqlUnitOfWork, engine, open_letterbox(engine), reads_only=not repair)
     counts, failures = CorrectionsService(unit_of_work).inbox()
     click.echo(f"events: {counts.applied} applied, {counts.waiting} waiting, {counts.failed} failed")
     for failure in failures:

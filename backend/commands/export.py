@@ -79,7 +79,7 @@ def coco(out: Path, project: str, images: Path | None, as_json: bool, copy_image
     settings = Settings.from_env()
     engine = open_engine(settings.database_url)
     prepare(engine)
-    with SqlUnitOfWork(engine) as unit:
+    with SqlUnitOfWork(engine, reads_only=True) as unit:
         state = find_project(unit.projects.all(), project)
     read = _reader(settings, images)
     with snapshot(engine) as connection:

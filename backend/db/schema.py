@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.db.engine import open_engine, storage_error
+from backend.db.engine import for_reading, open_engine, storage_error
 from backend.errors import StorageError
 
 
@@ -36,7 +36,7 @@ def check(engine: Engine) -> str:
     Raises:
         StorageError: it is older, newer, or missing; the message says what to do.
     """
-    with _connection(engine) as connection:
+    with _connection(for_reading(engine)) as connection:
         _refuse_newer(connection)
         revision = _revision(connection)
     if revision is None:
@@ -63,10 +63,12 @@ def open_prepared(url: str) -> Engine:
 def prepare(engine: Engine) -> None:
     """Make the tables of an empty database; leave one with tables as it is, but refuse an outdated one.
 
+    Only where there is something to make, it waits for who writes.
+
     Raises:
         StorageError: the database cannot be used, or is not of the newest schema.
     """
-    with _connection(engine) as connection:
+    with _connection(for_reading(engine)) as connection:
         empty = not inspect(connection).get_table_names()
     if empty:
         upgrade(engine)

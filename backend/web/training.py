@@ -6,6 +6,7 @@ from backend.bootstrap import Backend
 from backend.domain.learning import job_to_json
 from backend.errors import UsageError
 from backend.services.projects import find_project
+from backend.services.training import Training
 
 
 def training_routes(backend: Backend) -> Blueprint:
@@ -17,9 +18,9 @@ def training_routes(backend: Backend) -> Blueprint:
         wanted = request.args.get("project", "")
         if not wanted:
             raise UsageError("say which project, as in /training?project=7")
-        with backend.unit_of_work() as unit:
+        with backend.reading() as unit:
             project = find_project(unit.projects.all(), wanted)
-        jobs = backend.training.of(project.uid)
+        jobs = Training(backend.reading).of(project.uid)
         g.facts |= {"project": project.id, "jobs": len(jobs)}
         return jsonify({"project": project.id, "jobs": [job_to_json(job) for job in jobs]})
 
