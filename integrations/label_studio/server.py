@@ -55,7 +55,8 @@ def label_studio_server(executable: Path, data: Path, *, port: int = 0) -> Itera
     """
     _check_installed(executable)
     # Only the owner may look inside: the folder holds the account and the database.
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True)
+    data.chmod(0o700)  # also where it was there already, as with the demo's pictures
     files, log = data / "files", data / "server.log"
     files.mkdir(exist_ok=True)
     account = _kept_account(data / "account.json")
