@@ -119,7 +119,7 @@ def read_coco(path: Path) -> CocoDataset:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
         raise UsageError(f"{path} is no JSON file: {error}") from error
     try:
         return coco_to_dataset(document)
@@ -167,18 +167,18 @@ def _parsed(document: Mapping[str, Any], key: str, parse: Callable[[Mapping[str,
             records.append(parse(row))
         except KeyError as error:
             raise UsageError(f"{key}[{position}] lacks {error}") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"{key}[{position}] is malformed: {error}") from error
     return records
 
 
 def _category(row: Mapping[str, Any]) -> Category:
-    return Category(_integer(row, "id"), str(row["name"]))
+    return Category(_integer(row, "id"), _text(row, "name"))
 
 
 def _image(row: Mapping[str, Any]) -> LabelledImage:
     width, height = _integer(row, "width"), _integer(row, "height")
-    return LabelledImage(_integer(row, "id"), str(row["file_name"]), width, height)
+    return LabelledImage(_integer(row, "id"), _text(row, "file_name"), width, height)
 
 
 def _labelled_box(row: Mapping[str, Any]) -> LabelledBox:
@@ -193,6 +193,12 @@ def _integer(row: Mapping[str, Any], key: str) -> int:
     if number is None:
         raise ValueError(f"{key} must be a whole number, not {row[key]!r}")
     return number
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    text = str(row[key])
+    text.encode()  # half of a surrogate pair is a ValueError here, and nothing that could be asked or written later
+    return text
 
 
 def _real(number: object, key: str) -> float:

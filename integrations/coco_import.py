@@ -131,8 +131,8 @@ class _Reader:
         return found
 
     def _take_category(self, row: Mapping[str, Any], label_ids: dict[int, int]) -> None:
-        number, name = _integer(row, "id"), row.get("name")
-        if not isinstance(name, str) or not name.strip():
+        number, name = _integer(row, "id"), _text(row.get("name"))
+        if name is None or not name.strip():
             raise _RowError("malformed", "it has no name")
         if number in label_ids or self._labels.get(number, name) != name:
             raise _RowError("duplicate-category-id", f"{number} is another one's")
@@ -154,8 +154,8 @@ class _Reader:
             raise
 
     def _image(self, number: int, row: Mapping[str, Any]) -> DatasetImage:
-        name = row.get("file_name")
-        if not isinstance(name, str) or not name:
+        name = _text(row.get("file_name"))
+        if name is None:
             raise _RowError("malformed", "it has no file_name")
         width, height = _integer(row, "width"), _integer(row, "height")
         if width < 1 or height < 1:
@@ -286,7 +286,7 @@ def _provenance(row: Mapping[str, Any], image: DatasetImage) -> Provenance:
         verdict=_text(row.get("verdict")),
         model_version=_text(row.get("model_version")),
         prompt=_text(row.get("prompt")),
-        score=float(score) if isinstance(score, int | float) and math.isfinite(score) else None,
+        score=float(score) if isinstance(score, int | float) and abs(score) < 1e300 else None,
         votes=whole(row.get("votes")),
         voters=whole(row.get("voters")),
     )
@@ -300,4 +300,10 @@ def _integer(row: Mapping[str, Any], key: str) -> int:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which no database takes
+        raise _RowError("malformed", "it holds text that is no Unicode") from None
+    return value

@@ -95,6 +95,9 @@ def document(**changes: Any) -> dict[str, Any]:
         ({"annotations": [{**ANNOTATION, "image_id": "1"}]}, r"image_id must be a whole number, not '1'"),
         ({"annotations": [{**ANNOTATION, "category_id": "2"}]}, r"category_id must be a whole number, not '2'"),
         ({"annotations": [{**ANNOTATION, "bbox": [0, 0, "4", 4]}]}, r"bbox must be of numbers, not '4'"),
+        ({"annotations": [{**ANNOTATION, "bbox": [0, 0, 10**400, 4]}]}, r"annotations\[0\] is malformed"),
+        ({"categories": [{"id": 2, "name": "\ud800"}]}, r"categories\[0\] is malformed"),
+        ({"images": [{**IMAGE, "file_name": "\ud800"}]}, r"images\[0\] is malformed"),
         ({"annotations": [{"image_id": 7, "category_id": 2, "bbox": [0, 0, 4, 4]}]}, "of image 7"),
         ({"annotations": [{"image_id": 1, "category_id": 7, "bbox": [0, 0, 4, 4]}]}, "of category 7"),
     ],
@@ -107,3 +110,6 @@ def test_a_malformed_data_set_is_refused_naming_the_place(changes: dict[str, Any
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*none\.json"):
         read_coco(tmp_path / "none.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match=r"deep\.json is no JSON file"):
+        read_coco(tmp_path / "deep.json")

@@ -63,6 +63,9 @@ def test_ids_from_0_are_moved_to_1(tmp_path: Path) -> None:
         ({"images": [IMAGE | {"width": None}]}, "images[0]: malformed (width must be a whole number)"),
         ({"images": [IMAGE | {"width": 0}]}, "images[0]: malformed (0 x 480 pixels)"),
         ({"images": [IMAGE | {"file_name": ""}]}, "images[0]: malformed (it has no file_name)"),
+        ({"categories": [{"id": 2, "name": "\ud800"}]}, "categories[0]: malformed (it holds text that is no Unicode)"),
+        ({"images": [IMAGE | {"file_name": "\udc80"}]}, "images[0]: malformed (it holds text that is no Unicode)"),
+        ({"images": [IMAGE | {"original": "\ud800"}]}, "images[0]: malformed (it holds text that is no Unicode)"),
         ({"annotations": [BOX, BOX]}, "annotations[1]: duplicate-annotation-id (1 is another one's)"),
         ({"annotations": [BOX | {"image_id": 9}]}, "annotations[0]: unknown-image (image 9 is not in images)"),
         (
@@ -86,6 +89,12 @@ def test_ids_from_0_are_moved_to_1(tmp_path: Path) -> None:
 def test_what_cannot_be_taken_in_is_named_with_its_place(changes: dict[str, Any], problem: str, tmp_path: Path) -> None:
     found = found_in(tmp_path, **changes)
     assert [str(each) for each in found.problems][:1] == [f"set.json: {problem}"]
+
+
+@pytest.mark.parametrize("score", [10**400, float("nan"), "0.5"])
+def test_a_score_that_is_none_is_not_known(score: object, tmp_path: Path) -> None:
+    found = found_in(tmp_path, annotations=[BOX | {"model_score": score}])
+    assert found.images[0].boxes[0].provenance.score is None
 
 
 def test_an_image_that_lost_its_boxes_is_not_called_empty(tmp_path: Path) -> None:
