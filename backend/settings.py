@@ -70,7 +70,7 @@ class Settings:
         """Read ``GLIP_LABEL_*`` from the given mapping, or from the process's environment.
 
         Raises:
-            UsageError: a number is none or out of range, or one half of the basic auth pair is missing.
+            UsageError: a number is none or out of range, or one half of the basic auth pair is missing, or not ASCII.
         """
         given = os.environ if environment is None else environment
         values = {key.removeprefix(PREFIX): value for key, value in given.items() if key.startswith(PREFIX) and value}
@@ -161,4 +161,6 @@ def _basic_auth(values: Mapping[str, str]) -> tuple[str, str] | None:
         return None
     if user is None or password is None:
         raise UsageError(f"set both {PREFIX}BASIC_AUTH_USER and {PREFIX}BASIC_AUTH_PASSWORD, or neither")
+    if not (user + password).isascii():  # Label Studio sends these in Latin-1, or cannot send them at all
+        raise UsageError(f"{PREFIX}BASIC_AUTH_USER and {PREFIX}BASIC_AUTH_PASSWORD must be letters and signs of ASCII")
     return user, password

@@ -82,6 +82,13 @@ def test_a_secret_is_refused_without_its_value(name: str) -> None:
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(("user", "password"), [("me", "pässwort"), ("zła", "s3cret")])
+def test_a_user_name_or_a_password_that_label_studio_sends_otherwise_is_refused(user: str, password: str) -> None:
+    with pytest.raises(UsageError, match=r"GLIP_LABEL_BASIC_AUTH_USER and .* ASCII") as refused:
+        Settings.from_env({"GLIP_LABEL_BASIC_AUTH_USER": user, "GLIP_LABEL_BASIC_AUTH_PASSWORD": password})
+    assert password not in str(refused.value)
+
+
 @pytest.mark.parametrize("url", ["http://[::1]:8080", "https://labels.example.org/sub/path", "http://ls"])
 def test_an_address_may_have_a_port_and_a_path(url: str) -> None:
     assert Settings.from_env({"GLIP_LABEL_LABEL_STUDIO_URL": url}).label_studio_url == url
