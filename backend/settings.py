@@ -104,6 +104,11 @@ class Settings:
         return self.home / "models"
 
 
+def address(host: str, port: int) -> str:
+    """Write where a service is reached; an IPv6 address stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def child_environment(**values: str) -> dict[str, str]:
     """Return this process's environment for a child, with ``GLIP_LABEL_`` values written over it; "" unsets one."""
     return {**os.environ, **{PREFIX + name: value for name, value in values.items()}}

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from backend.settings import Settings
+from backend.settings import Settings, address
 
 
 @click.command()
@@ -42,4 +42,4 @@ def command(project: str, url: str | None, replace: bool, as_json: bool) -> None
 def _own_address(settings: Settings) -> str:
     # A service that listens everywhere listens on loopback too.
     host = "127.0.0.1" if settings.host in {"", "0.0.0.0", "::"} else settings.host  # noqa: S104
-    return f"http://{host}:{settings.port}"
+    return address(host, settings.port)

@@ -13,7 +13,7 @@ from threading import Event, Thread
 import click
 
 from backend.errors import GlipLabelError, UsageError
-from backend.settings import child_environment
+from backend.settings import address, child_environment
 
 # Waiting for a picture or the model takes a thread; /health, which Label Studio gives one second, must find another.
 _THREADS = 32
@@ -70,7 +70,7 @@ def command(host: str | None, port: int | None, model: str | None, worker: bool)
         raise UsageError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # waitress ends cleanly on KeyboardInterrupt
     Thread(target=_warm_up, args=(detector.load,), name="load model").start()
-    click.echo(f"glip-label serves {version} on http://{settings.host}:{server.effective_port}")
+    click.echo(f"glip-label serves {version} on {address(settings.host, server.effective_port)}")
     if backend.model_remark is not None:
         click.echo(backend.model_remark)
     with _worker(settings.model) if worker else nullcontext():

@@ -1,11 +1,12 @@
 """Settings: read once from the environment, secrets kept out of sight."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from backend.errors import UsageError
-from backend.settings import Settings
+from backend.settings import Settings, address
 
 
 def test_the_defaults_need_nothing_set() -> None:
@@ -92,3 +93,17 @@ def test_a_user_name_or_a_password_that_label_studio_sends_otherwise_is_refused(
 @pytest.mark.parametrize("url", ["http://[::1]:8080", "https://labels.example.org/sub/path", "http://ls"])
 def test_an_address_may_have_a_port_and_a_path(url: str) -> None:
     assert Settings.from_env({"GLIP_LABEL_LABEL_STUDIO_URL": url}).label_studio_url == url
+
+
+@pytest.mark.parametrize(
+    ("host", "written"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9090"),
+        ("::1", "http://[::1]:9090"),
+        ("gpu.example.org", "http://gpu.example.org:9090"),
+    ],
+)
+def test_where_the_service_is_reached_can_be_read_back(host: str, written: str) -> None:
+    assert address(host, 9090) == written
+    parts = urlsplit(written)
+    assert (parts.hostname, parts.port) == (host, 9090)
