@@ -69,6 +69,19 @@ def test_an_image_comes_with_the_newest_version_of_each_annotation(engine: Engin
         assert SqlAnnotatedImages(connection, PROJECT, {}).labels() == [DatasetLabel(1, "cat"), DatasetLabel(2, "dog")]
 
 
+@pytest.mark.parametrize("page", [1, 2])
+def test_an_annotation_that_went_to_another_task_is_on_that_one_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr("backend.db.dataset_store._PAGE", page)
+    tasks = [TaskState(number, START, (("image", f"{number}.png"),)) for number in (1, 2)]
+    before, after = annotation(1, make_region(), task=1), annotation(1, make_region(30), task=2, hours=2)
+    told(engine, *tasks, annotations=(before, after))
+    with SqlUnitOfWork(engine) as unit:
+        assert list(unit.corrections.current(PROJECT.uid)) == [after]
+    assert [[each.annotation for each in image.annotations] for image in stored(engine)] == [[], [after]]
+
+
 def test_a_deleted_annotation_says_nothing(engine: Engine) -> None:
     told(engine, TaskState(1, START, (("image", "a.png"),)), annotations=(annotation(1, make_region()),))
     with SqlUnitOfWork(engine) as unit:
