@@ -128,6 +128,11 @@ def _kept(data: Path, given: Mapping[str, str]) -> str:
     return f". {shlex.quote(str(path))}"
 
 
+def service_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """What the service runs with: nothing that it would ask Label Studio for, which is connected without."""
+    return child_environment(**given, BASIC_AUTH_USER="", BASIC_AUTH_PASSWORD="", WEBHOOK_SECRET="")
+
+
 @contextmanager
 def _service(given: Mapping[str, str], data: Path, port: int) -> Iterator[str]:
     """Run ``glip-label serve`` as a child; yields its address."""
@@ -135,7 +140,7 @@ def _service(given: Mapping[str, str], data: Path, port: int) -> Iterator[str]:
 
     chosen = free_port(port)
     url = f"http://{LOOPBACK}:{chosen}"
-    environment = child_environment(**given, BASIC_AUTH_USER="", BASIC_AUTH_PASSWORD="")
+    environment = service_environment(given)
     serve = [sys.executable, "-m", "backend.cli", "serve", "--host", LOOPBACK, "--port", str(chosen)]
     with child_server(serve, health_url=f"{url}/health", log=data / _LOG, environment=environment):
         yield url
