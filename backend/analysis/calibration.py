@@ -113,7 +113,8 @@ def _held_out_errors(sample: _Sample, isotonic: frozenset[int]) -> Floats:
 
 def _fit(sample: _Sample, isotonic: frozenset[int]) -> Calibration:
     logistic = _platt(sample, _OF_SCORES)
-    stepped = {sample.names[label]: _isotonic(sample.of_rows(sample.labels == label)) for label in isotonic}
+    there = isotonic.intersection(sample.labels.tolist())  # a fold may have all of a label that few images have
+    stepped = {sample.names[label]: _isotonic(sample.of_rows(sample.labels == label)) for label in there}
     return Calibration(logistic.default, {**logistic.labels, **stepped})
 
 

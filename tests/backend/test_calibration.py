@@ -57,6 +57,11 @@ def test_many_verdicts_find_a_shape_that_no_logistic_curve_has() -> None:
     assert calibration_error(made[3000:], fitted) < 0.04
 
 
+def test_many_verdicts_of_a_label_on_one_image_prove_nothing() -> None:
+    given = judgements(np.random.default_rng(0), 400, {"seed": PlattCurve(3.0, 1.0)})
+    assert fit_calibration([replace(each, image="tray") for each in given]) == Calibration()
+
+
 def test_a_label_without_verdicts_gets_the_curve_of_all() -> None:
     fitted = fit_calibration(judgements(np.random.default_rng(0), 100, UNSURE))
     assert fitted.probability("fox", 0.3) > 0.5
