@@ -122,12 +122,13 @@ class Predict:
         versions = {project: detector.version for project, detector in detectors.items()}
         with self._reading() as unit:
             readings = {project: self._way_to_read(unit, project, versions[project]) for project in projects}
+        alone = len({(ask.project, ask.task_id) for ask in asks}) == 1  # with all of its pictures
 
         def work(ask: Ask) -> _Work:
             reading = readings[ask.project]
             if ask.look.prompted:  # scores of other words are other scores
                 reading = Reading(None, reading.asked_threshold, theirs=True)
-            if len(asks) == 1 and not reading.theirs:  # a person waits for it, and is the first to judge this model
+            if alone and not reading.theirs:  # a person waits for it, and is the first to judge this model
                 reading = replace(reading, most=FIRST_LOOK)
             key = _query_key(ask, reading)
             return _Work(ask, detectors[ask.project], versions[ask.project], reading, key)

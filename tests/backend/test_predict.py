@@ -128,6 +128,11 @@ def test_who_opens_an_image_of_a_model_that_nobody_judged_gets_few_boxes_and_a_b
     assert [len(predicted(outcome).regions) for asks in (alone, batch) for outcome in predict(asks)] == [10, 40, 40]
 
 
+def test_who_opens_a_task_of_two_pictures_gets_few_boxes_on_each() -> None:
+    pictures = [make_ask(1, "/left.png"), make_ask(1, "/right.png")]
+    assert [len(predicted(each).regions) for each in make_predict(FakeDetector(crowd))(pictures)] == [10, 10]
+
+
 def test_who_asks_for_something_by_words_gets_all_of_it() -> None:
     ask = make_ask()
     (outcome,) = make_predict(FakeDetector(crowd))([replace(ask, look=replace(ask.look, prompted=True))])
