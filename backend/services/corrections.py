@@ -163,7 +163,8 @@ def _apply_project(unit: UnitOfWork, told: ProjectState) -> ProjectState | None:
     """Keep a project's state if it is the newest; returns what was known before."""
     known = unit.projects.state(told.uid)
     if known is None or _project_rank(told) > _project_rank(known):
-        unit.projects.put(replace(told, labels=()))
+        title = told.title or ("" if known is None else known.title)  # /setup tells the labelling config alone
+        unit.projects.put(replace(told, title=title, labels=()))
     return known
 
 

@@ -10,8 +10,9 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.domain.facts import fact_from_json
+from backend.domain.facts import Fact, ProjectState, fact_from_json
 from backend.errors import StorageError
+from backend.services.corrections import apply_fact
 from backend.web.app import create_app
 from integrations.label_studio.events import parse_event
 from tests.fakes import FakeDatabase, FakeUnitOfWork
@@ -135,6 +136,17 @@ def test_setup_numbers_the_labels_in_the_order_of_the_labelling_config() -> None
     for schema in (CONFIG, CONFIG.replace("cat", "ship"), "<View/>"):
         service.post("/setup", json={"project": "7.1795423412", "schema": schema})
     assert list(database.tables.labels["7.1795423412"]) == ["cat", "dog", "ship"]
+
+
+def test_setup_with_another_labelling_config_leaves_a_project_its_title() -> None:
+    database = FakeDatabase()
+    with database() as unit:
+        synced = ProjectState("7.1795423412", 7, "boats", label_config="<View/>")  # the API tells no time
+        apply_fact(unit, Fact(synced))
+        unit.commit()
+    client(database).post("/setup", json={"project": synced.uid, "schema": CONFIG})
+    known = database.tables.projects[synced.uid]
+    assert (known.title, known.label_config) == ("boats", CONFIG)
 
 
 JSON = st.recursive(
