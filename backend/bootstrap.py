@@ -174,7 +174,8 @@ def build_learn(settings: Settings) -> tuple[Training, "Learn"]:
     reading, models = partial(SqlUnitOfWork, engine, reads_only=True), GlipModels(detector, folders)
     parts = LearnParts(
         unit_of_work=unit_of_work,
-        gathering=SelfTraining(Gathering(projects, unit_of_work), projects, reading, models),
+        reading=reading,
+        gathering=SelfTraining(Gathering(projects, unit_of_work, reading), projects, reading, models),
         images=kept,
         models=models,
         trainer=GlipTrainer(detector.folder, kept, settings.device, settings.train_minutes),

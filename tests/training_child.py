@@ -79,9 +79,11 @@ def open_in(home: Path) -> partial[SqlUnitOfWork]:
 def learn_in(home: Path, seconds: float, announce: Callable[[str], None]) -> tuple[Training, Learn]:
     """As ``bootstrap.build_learn``: the queue in ``home``, and what works on it with ``seconds`` for each step."""
     unit_of_work = open_in(home)
+    reading = partial(unit_of_work, reads_only=True)
     parts = LearnParts(
         unit_of_work=unit_of_work,
-        gathering=Gathering(FakeReviewedProjects(IMAGES), unit_of_work),
+        reading=reading,
+        gathering=Gathering(FakeReviewedProjects(IMAGES), unit_of_work, reading),
         images=FakeImages(),
         models=FakeModels(FakeDetector(version=BASE), candidate=FakeDetector()),
         trainer=CountingTrainer(seconds),

@@ -23,9 +23,13 @@ GATE_THRESHOLD = 0.05  # lowest score that the gate sees
 
 @dataclass(frozen=True, slots=True)
 class LearnParts:
-    """What learning works with; ``images`` takes an image's SHA-256 for its reference."""
+    """What learning works with; ``images`` takes an image's SHA-256 for its reference.
+
+    ``reading`` makes transactions that only read: what earlier jobs learned from may be very much.
+    """
 
     unit_of_work: Callable[[], UnitOfWork]
+    reading: Callable[[], UnitOfWork]
     gathering: Gather
     images: Images
     models: Models

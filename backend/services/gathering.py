@@ -38,11 +38,16 @@ class Gathering:
     Boxes that people accepted, moved, relabelled or added are objects; deleted proposals are rejected boxes; an image
     that was submitted without boxes has no objects; skipped and never reviewed ones are left out. Of a label that was
     added after an image was reviewed it is not known whether it is there, nor what was drawn without a label.
+
+    ``reading`` makes the transactions in which verdicts are read: they may be very many.
     """
 
-    def __init__(self, projects: ReviewedProjects, unit_of_work: Callable[[], UnitOfWork]) -> None:
+    def __init__(
+        self, projects: ReviewedProjects, unit_of_work: Callable[[], UnitOfWork], reading: Callable[[], UnitOfWork]
+    ) -> None:
         self._projects = projects
         self._unit_of_work = unit_of_work
+        self._reading = reading
 
     def __call__(
         self, project: ProjectState, request: TrainingRequest, progress: Callable[[TrainingProgress], None]
@@ -57,7 +62,7 @@ class Gathering:
         labels = self._projects.labels(project)
         left_out: Counter[str] = Counter()
         images: list[ReviewedImage] = []
-        with self._unit_of_work() as unit:
+        with self._reading() as unit:
             count, seen = unit.corrections.count_reviewed(project.uid), unit.corrections.newest_version(project.uid)
             deleted, known = _deleted(unit, project.uid), unit.projects.labels(project.uid)
         since = {label.name: known.get(label.name) for label in labels}
@@ -100,7 +105,7 @@ class Gathering:
         """The proposals on an image that its annotators deleted."""
         found = []
         for annotation in (each.annotation for each in image.annotations if each.annotation.id in deleted):
-            with self._unit_of_work() as unit:
+            with self._reading() as unit:
                 predictions = known_predictions(unit, project.uid, annotation)
             found += [
                 LabelledBox(region.proposal.box, region.proposal.label)

@@ -106,7 +106,7 @@ class Learn:
     ) -> tuple[ModelVersion | None, Contest, Ruling]:
         """Hold the candidate against what is in production now, on all that was held out."""
         parts = self._parts
-        with parts.unit_of_work() as unit:
+        with parts.reading() as unit:
             production, tries = production_and_tries(unit, claim.job.project, parts.models.base)
         detectors = (parts.models.open(production), candidate)
         images = (*data.part(Part.TUNE), *data.part(Part.GATE))
@@ -114,7 +114,7 @@ class Learn:
         return production, contest, parts.judge(contest)
 
     def _data(self, claim: Claim) -> FrozenData:
-        with self._parts.unit_of_work() as unit:
+        with self._parts.reading() as unit:
             frozen = unit.jobs.data(claim.job.id)
             project = unit.projects.state(claim.job.project)
         if frozen is not None:
@@ -122,10 +122,11 @@ class Learn:
         if project is None:
             raise TrainingError(f"project {claim.job.project} is not known")
         gathered = self._parts.gathering(project, claim.job.request, claim.report)
-        with self._parts.unit_of_work() as unit:
+        with self._parts.reading() as unit:
             production, tries = production_and_tries(unit, claim.job.project, self._parts.models.base)
-            start = None if claim.job.request.from_base else self._learned_most(production, tries)
-            data = replace(gathered, start=None if start is None else start.name)
+        start = None if claim.job.request.from_base else self._learned_most(production, tries)
+        data = replace(gathered, start=None if start is None else start.name)
+        with self._parts.unit_of_work() as unit:
             _held(unit.jobs.freeze(claim.job, data), claim.job)
             unit.commit()
         return data

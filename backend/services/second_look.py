@@ -52,7 +52,7 @@ class SecondLook:
             LeaseLostError: another worker took the job over.
         """
         parts, project = self._parts, claim.job.project
-        with parts.unit_of_work() as unit:
+        with parts.reading() as unit:
             production, tries = production_and_tries(unit, project, parts.models.base)
             refused = next((each for each in reversed(tries) if each.may_be_better and each.refused), None)
             if refused is None:

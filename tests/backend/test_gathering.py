@@ -44,7 +44,8 @@ def known(*images: AnnotatedImage) -> FakeDatabase:
 def gather(
     *images: AnnotatedImage, request: TrainingRequest | None = None, database: FakeDatabase | None = None
 ) -> FrozenData:
-    gathering = Gathering(FakeReviewedProjects(images), database or known(*images))
+    database = database or known(*images)
+    gathering = Gathering(FakeReviewedProjects(images), database, database)
     return gathering(PROJECT, request or TrainingRequest("command"), lambda progress: None)
 
 
@@ -128,7 +129,8 @@ def test_a_file_that_is_kept_is_not_fetched_again() -> None:
         sha256=digest_of("train-1"),
     )
     projects = Kept([image])
-    gathered = Gathering(projects, known(image))(PROJECT, TrainingRequest("command"), lambda progress: None)
+    database = known(image)
+    gathered = Gathering(projects, database, database)(PROJECT, TrainingRequest("command"), lambda progress: None)
 
     assert projects.was_read == []
     assert gathered.images[0].boxes == (CAT,)
@@ -259,6 +261,8 @@ def test_nothing_is_learned_where_most_images_cannot_be_had() -> None:
 def test_progress_tells_how_many_images_were_looked_at() -> None:
     image = annotated_image("train-1", make_annotation(1, 0, make_region()))
     told: list[TrainingProgress] = []
-    Gathering(FakeReviewedProjects([image], [Label("cat")]), known(image))(PROJECT, TrainingRequest("x"), told.append)
+    database = known(image)
+    gathering = Gathering(FakeReviewedProjects([image], [Label("cat")]), database, database)
+    gathering(PROJECT, TrainingRequest("x"), told.append)
 
     assert told == [TrainingProgress("data", 0, 1)]

@@ -76,7 +76,8 @@ class House:
         models = FakeModels(self.production, candidate=self.candidate, **self.versions)
         parts = LearnParts(
             unit_of_work=self.database,
-            gathering=SelfTraining(Gathering(projects, self.database), projects, self.database, models),
+            reading=self.database,
+            gathering=SelfTraining(Gathering(projects, self.database, self.database), projects, self.database, models),
             images=FakeImages(),
             models=models,
             trainer=self.trainer,

@@ -42,7 +42,8 @@ class House:
         self.kept = KeptImages(folder)
         self.files = {"whole.jpg": WHOLE, "broken-off.jpg": WHOLE[: len(WHOLE) // 2]}
         projects = StoredProjects(lambda *_: nullcontext(FakeAnnotatedImages(IMAGES, ["cat"])), self.kept, self.read)
-        self.gathering = Gathering(projects, known(*IMAGES))
+        database = known(*IMAGES)
+        self.gathering = Gathering(projects, database, database)
 
     def read(self, image: AnnotatedImage) -> ImageFile:
         return measure_picture(self.files[image.reference], image.reference)

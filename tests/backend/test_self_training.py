@@ -85,7 +85,7 @@ class Street:
 
     def gather_for(self, request: TrainingRequest) -> FrozenData:
         models = FakeModels(FakeDetector(version=BASE))
-        gathering = Gathering(self.projects, self.database)
+        gathering = Gathering(self.projects, self.database, self.database)
         return SelfTraining(gathering, self.projects, self.database, models)(PROJECT, request, self.told.append)
 
 

@@ -97,7 +97,7 @@ def test_in_a_database_each_picture_of_a_task_is_found_with_what_is_live_of_its_
     database = partial(SqlUnitOfWork, engine)
     reading = partial(SqlUnitOfWork, engine, reads_only=True)
     self_training = SelfTraining(
-        Gathering(projects, database), projects, reading, FakeModels(FakeDetector(version=BASE))
+        Gathering(projects, database, reading), projects, reading, FakeModels(FakeDetector(version=BASE))
     )
     gathered = self_training(project, TrainingRequest("command", self_training=True), lambda progress: None)
 
