@@ -66,7 +66,7 @@ def claim() -> Claim:
     return claim
 
 
-def test_a_known_project_and_stored_predictions_are_answered_while_another_writes(database: Database) -> None:
+def test_known_projects_stored_predictions_and_jobs_are_answered_while_another_writes(database: Database) -> None:
     writing, reading = database
     production = Production(reading, FakeModels(FakeDetector()))
     predict = Predict(production, FakeImages(), writing, reading)
@@ -76,8 +76,9 @@ def test_a_known_project_and_stored_predictions_are_answered_while_another_write
     first = {path: service.post(path, json=body).get_json() for path, body in asked.items()}
     with another_writes(writing):
         assert {path: service.post(path, json=body).get_json() for path, body in asked.items()} == first
-        assert service.get(jobs).get_json()["jobs"] == []
+        told = service.get("/training?project=7").get_json()
     assert first["/predict"]["results"][0]["result"]
+    assert told == {"project": 7, "jobs": []}
 
 
 class KeptProjects(FakeReviewedProjects):
