@@ -5,7 +5,7 @@ from pathlib import Path
 
 from backend.analysis.simulated_project import STRICT_IOU, Strategy
 from backend.analysis.simulation_report import Estimate, Quality, SimulationReport, Stage
-from backend.errors import UsageError
+from backend.errors import StorageError, UsageError
 
 _NAMES = {
     Strategy.ZERO_SHOT: "no learning",
@@ -99,10 +99,16 @@ def refuse_undrawable(path: Path) -> None:
         raise UsageError(f"--plot {path}: the name must end in {', '.join(_ENDINGS)}")
     if not path.parent.is_dir():
         raise UsageError(f"--plot {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UsageError(f"--plot {path}: is a folder, not a picture")
 
 
 def draw(figures: SimulationReport, path: Path) -> None:
-    """Draw what each stage saved with learned thresholds, and the precision of the model that it worked with."""
+    """Draw what each stage saved with learned thresholds, and the precision of the model that it worked with.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     from matplotlib.figure import Figure
 
     draws = tuple(figures.drawing_seconds)
@@ -130,7 +136,10 @@ def draw(figures: SimulationReport, path: Path) -> None:
         )
     panels[-1].set(xlabel="images reviewed before", ylabel="AP50 on the test images", ylim=(0, 100), title="precision")
     panels[0].legend()
-    picture.savefig(path, dpi=110)
+    try:
+        picture.savefig(path, dpi=110)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _by_strategy(stages: Sequence[Stage]) -> Iterator[tuple[Strategy, list[Stage]]]:

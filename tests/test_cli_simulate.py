@@ -108,6 +108,25 @@ def test_curves_that_cannot_be_drawn_are_refused_before_any_work(
     assert "must end in .png, .svg, .pdf" in capsys.readouterr().err
     assert simulate(folder, "--plot", str(folder / "nowhere" / "curves.png")) == 2
     assert "there is no folder" in capsys.readouterr().err
+    (folder / "curves.svg").mkdir()
+    assert simulate(folder, "--plot", str(folder / "curves.svg")) == 2
+    assert "is a folder, not a picture" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert simulate(folder, "--plot", str(folder / "curves.png")) == 2
     assert 'pip install "glip-label[plot]"' in capsys.readouterr().err
+
+
+def test_figures_outlive_a_picture_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_model().save_pretrained(folder / "tiny")
+    tiny_processor().save_pretrained(folder / "tiny")
+    (folder / "full.png").symlink_to("/dev/full")
+    words = ["--model", str(folder / "tiny"), "--strategy", "zero-shot", "--seeds", "1", "--json"]
+    assert simulate(folder, *words, "--plot", str(folder / "full.png")) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["images"] == 3
+    assert err.endswith("full.png: cannot be written (No space left on device)\n")
+
+
+def test_a_folder_for_trainings_that_cannot_be_made_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate(folder, "--work", str(folder / "a.png" / "work")) == 1
+    assert "work: cannot be made (Not a directory)" in capsys.readouterr().err
