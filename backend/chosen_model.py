@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from backend.bootstrap import build_detector, open_database
-from backend.domain.learning import PRODUCTION, ModelVersion
+from backend.bootstrap import base_version, build_detector, open_database
+from backend.domain.learning import PRODUCTION, Mode, ModelVersion
 from backend.domain.records import Label
 from backend.errors import UsageError
 from backend.glip_models import GlipModels
@@ -46,6 +46,29 @@ def open_detector(model: str | None, *, as_published: bool = False) -> tuple[Det
     remark = f" ({_DEMO_GRADE})" if settings.model == DEMO_MODEL and detector is base else ""
     click.echo(f"glip-label: model {detector.version}{remark}", err=True)
     return detector, settings
+
+
+def open_base(model: str | None) -> Settings:
+    """Find the model that learning is to begin with, and say on stderr which it is; ``model`` as of `open_detector`.
+
+    Returns:
+        Settings of which it is the configured model; a project's version is so by its folder.
+
+    Raises:
+        ModelError: there is no such model.
+        UsageError: there is no such project or version, or it is an adapter.
+    """
+    detector, settings = open_detector(model)
+    named = _project_and_version(model)
+    version = None if named is None else _version(settings, *named, base_version(settings))
+    if version is None:
+        return settings
+    if version.mode is not Mode.FULL:
+        raise UsageError(
+            f"{detector.version} is an adapter of {version.base}, and learning begins with whole models: name the "
+            "model itself, or a version of mode full"
+        )
+    return replace(settings, model=str(VersionFolders(settings.home).folder(version)))
 
 
 def project_labels(model: str | None) -> tuple[Label, ...]:

@@ -2,17 +2,26 @@
 
 import json
 import sys
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from backend.bootstrap import base_version, open_database
 from backend.cli import run
-from backend.commands.simulate import measured, read_data
+from backend.commands.simulate import build_tools, measured, read_data
+from backend.domain.facts import Fact, ProjectState
 from backend.domain.geometry import Box
+from backend.domain.learning import Mode
 from backend.domain.records import Proposal
+from backend.services.corrections import apply_fact
+from backend.settings import Settings
 from integrations.coco import Category, CocoDataset, LabelledBox, LabelledImage, dataset_to_coco
+from tests.backend.test_learning_stores import make_version
+from tests.facts import UID
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
 
 CATS = LabelledBox(Box(4, 4, 34, 34), 3)
@@ -125,6 +134,31 @@ def test_figures_outlive_a_picture_that_cannot_be_written(folder: Path, capsys: 
     out, err = capsys.readouterr()
     assert json.loads(out)["images"] == 3
     assert err.endswith("full.png: cannot be written (No space left on device)\n")
+
+
+def test_a_project_may_begin_with_a_version_of_another_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("tiny", "whole"):
+        tiny_model().save_pretrained(folder / name)
+        tiny_processor().save_pretrained(folder / name)
+    monkeypatch.setenv("GLIP_LABEL_MODEL", str(folder / "tiny"))
+    home = Settings.from_env().home
+    adapter = make_version(1, base_version(Settings.from_env()))
+    files = tuple((file.name, sha256(file.read_bytes()).hexdigest()) for file in (folder / "whole").iterdir())
+    whole = replace(adapter, name="tiny-0002", mode=Mode.FULL, files=files)
+    (home / "versions" / UID).mkdir(parents=True)
+    (folder / "whole").rename(home / "versions" / UID / whole.name)
+    with open_database(Settings.from_env())() as unit:
+        apply_fact(unit, Fact(ProjectState(UID, 7, "cats")))
+        unit.versions.add(adapter)
+        unit.versions.add(whole)
+        unit.commit()
+    data = read_data(folder, folder / "train.json", folder / "test.json")
+    assert build_tools("cats@tiny-0002", data, folder).models.base.startswith("tiny-0002-")
+    assert build_tools("cats@production", data, folder).models.base == adapter.base
+    assert simulate(folder, "--model", f"cats@{adapter.name}") == 2
+    assert "is an adapter of tiny-" in capsys.readouterr().err
 
 
 def test_a_folder_for_trainings_that_cannot_be_made_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,8 @@ STRATEGIES = ("zero-shot", "random", "active")  # not imported, so that --help s
     help="COCO JSON file that models are measured on, no more.",
 )
 @click.option(
-    "--model", help="Name of a model, its folder, or PROJECT@VERSION; GLIP_LABEL_MODEL or glip-nano by default."
+    "--model",
+    help="Name of a model, its folder, or PROJECT@VERSION of a whole one; GLIP_LABEL_MODEL or glip-nano by default.",
 )
 @click.option(
     "--strategy",
@@ -207,13 +208,12 @@ class HashedFiles:
 def build_tools(model: str | None, data: SimulationData, folder: Path) -> "SimulationTools":
     """Pick what real projects work with, apart from Label Studio and the database."""
     from backend.bootstrap import build_learning
-    from backend.chosen_model import open_detector
+    from backend.chosen_model import open_base
     from backend.services.gate import judge
     from backend.services.simulate import SimulationTools
 
-    _, settings = open_detector(model)
     images = HashedFiles(data.files)
-    models, trainer = build_learning(settings, images)
+    models, trainer = build_learning(open_base(model), images)
     return SimulationTools(
         models=models,
         trainer=trainer,
