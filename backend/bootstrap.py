@@ -252,10 +252,10 @@ def build_sync(settings: Settings, unit_of_work: Callable[[], UnitOfWork], readi
 def _sync_all(settings: Settings, unit_of_work: Callable[[], UnitOfWork], reading: Callable[[], UnitOfWork]) -> None:
     sync = build_sync(settings, unit_of_work, reading)
     with reading() as unit:
-        projects = {project.id: project.uid for project in unit.projects.all() if project.id > 0}
-    for project_id, uid in projects.items():
+        projects = [(project.id, project.uid) for project in unit.projects.all() if project.id > 0]
+    for project_id, uid in projects:
         try:
-            report = sync(project_id)
+            report = sync(project_id, uid)
         except LabelStudioError as error:  # one of them may be gone, or another account's
             log.error("sync project=%d: %s", project_id, error)
             continue

@@ -83,6 +83,27 @@ def test_the_worker_syncs_every_known_project_on_its_timer(
     assert "sync project=8: Label Studio at" in caplog.text
 
 
+def test_the_worker_leaves_projects_alone_that_have_the_number_of_a_known_one_in_another_label_studio(
+    label_studio: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = Settings.from_env()
+    unit_of_work = open_database(settings)
+    with unit_of_work() as unit:
+        unit.projects.set_score_threshold("7.1600000000", 0.5)
+        unit.commit()
+    stop = Event()
+    thread = Thread(target=build_worker(settings, unit_of_work).run, args=(stop,))
+    thread.start()
+    while "sync project=7" not in caplog.text and thread.is_alive():
+        sleep(0.01)
+    stop.set()
+    thread.join()
+    assert "project 7 is another one in this Label Studio" in caplog.text
+    with unit_of_work() as unit:
+        assert [project.uid for project in unit.projects.all()] == ["7.1600000000"]
+
+
 def test_nothing_is_polled_where_the_timer_is_off(label_studio: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIP_LABEL_SYNC_MINUTES", "0")
     settings = Settings.from_env()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from backend.domain.annotations import Annotation
 from backend.domain.facts import Fact, ProjectState, TaskLook
+from backend.errors import LabelStudioError
 from backend.ports import Tasks, UnitOfWork
 from backend.services.corrections import apply_fact, rewrite_verdicts
 
@@ -55,14 +56,22 @@ class Sync:
         self._unit_of_work = unit_of_work
         self._reading = reading
 
-    def __call__(self, project_id: int) -> SyncReport:
+    def __call__(self, project_id: int, uid: str | None = None) -> SyncReport:
         """Repair one project; what was repaired before an error stays repaired.
 
+        Args:
+            project_id: its number, which another Label Studio may have given to another project.
+            uid: which project is meant; None for whichever has the number.
+
         Raises:
-            LabelStudioError: Label Studio is away or refuses.
+            LabelStudioError: Label Studio is away or refuses, or its project of that number is another one.
             StorageError: the database failed.
         """
         project = self._tasks.project(project_id)
+        if uid not in (None, project.uid):
+            raise LabelStudioError(
+                f"project {project_id} is another one in this Label Studio: {project.uid}, not {uid}"
+            )
         report = SyncReport(project_id)
         with self._reading() as unit:
             # What comes in from now on is not missing, whatever the pages show.
