@@ -106,7 +106,7 @@ def build_backend(settings: Settings, detector: GlipModelDetector) -> Backend:
     return Backend(
         production=production,
         predict=Predict(production, build_images(settings), unit_of_work, reading, limits),
-        training=Training(unit_of_work),
+        training=Training(unit_of_work, reading=reading),
         unit_of_work=unit_of_work,
         reading=reading,
         corrections=CorrectionsService(unit_of_work),
@@ -135,9 +135,9 @@ def build_worker(settings: Settings, unit_of_work: Callable[[], UnitOfWork]) -> 
 
     # What only looks keeps no writer waiting, however much it reads.
     reading = open_database(settings, reads_only=True)
-    waiting, training = Training(reading), Training(unit_of_work)
+    training = Training(unit_of_work, reading=reading)
     policy = TrainingPolicy(settings.train_after, settings.train_hours)
-    process = TrainingProcess(lambda: bool(waiting.claimable()), child_environment(MODEL=settings.model))
+    process = TrainingProcess(lambda: bool(training.claimable()), child_environment(MODEL=settings.model))
     chores = [
         Chore("training", 1.0, process),
         Chore("training policy", 60.0, lambda: training.request_due(policy)),
@@ -183,7 +183,7 @@ def build_learn(settings: Settings) -> tuple[Training, "Learn"]:
         judge=judge,
         announce=lambda project: announce(settings, unit_of_work, project),
     )
-    return Training(unit_of_work), Learn(parts)
+    return Training(unit_of_work, reading=reading), Learn(parts)
 
 
 def build_learning(settings: Settings, images: Images) -> tuple[Models, Trainer]:

@@ -87,7 +87,7 @@ def command(
     build_detector(settings)  # what nobody could begin would stay open
     if settings.device is not None:
         check_device(settings.device)
-    training = Training(unit_of_work)
+    training = Training(unit_of_work, reading=open_database(settings, reads_only=True))
     chosen = None if mode is None else Mode(mode)
     wanted = TrainingRequest("command", chosen, minutes, images, seed, not no_promote, self_training, freeze, from_base)
     job = training.request(state.uid, wanted)

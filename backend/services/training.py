@@ -34,6 +34,7 @@ class Training:
     Args:
         unit_of_work: makes the transactions.
         lease_seconds: how long a claim holds without a sign of life.
+        reading: makes those that only read, and wait for no writer; as the others where None.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Training:
         unit_of_work: Callable[[], UnitOfWork],
         lease_seconds: float = 60.0,
         clock: Callable[[], datetime] = _now,
+        reading: Callable[[], UnitOfWork] | None = None,
     ) -> None:
         self._unit_of_work = unit_of_work
+        self._reading = unit_of_work if reading is None else reading
         self._lease = timedelta(seconds=lease_seconds)
         self._clock = clock
 
@@ -55,13 +58,13 @@ class Training:
 
     def request_due(self, policy: TrainingPolicy) -> list[TrainingJob]:
         """Queue a job for every project that is due by policy, and return the new ones."""
-        with self._unit_of_work() as unit:
+        with self._reading() as unit:
             projects = [project.uid for project in unit.projects.all() if project.id > 0]
         reasons = ((project, self._due(project, policy)) for project in projects)
         return [self.request(project, TrainingRequest(reason)) for project, reason in reasons if reason is not None]
 
     def _due(self, project: str, policy: TrainingPolicy) -> str | None:
-        with self._unit_of_work() as unit:
+        with self._reading() as unit:
             last, done = next(iter(unit.jobs.of(project, 1)), None), unit.jobs.done(project)
             if last is not None and last.is_open:
                 return None
@@ -77,17 +80,17 @@ class Training:
 
     def find(self, job: int) -> TrainingJob | None:
         """Return a job as it stands now."""
-        with self._unit_of_work() as unit:
+        with self._reading() as unit:
             return unit.jobs.find(job)
 
     def of(self, project: str, limit: int = 20) -> Sequence[TrainingJob]:
         """Return a project's jobs, newest first."""
-        with self._unit_of_work() as unit:
+        with self._reading() as unit:
             return unit.jobs.of(project, limit)
 
     def claimable(self) -> Sequence[int]:
         """Return the jobs that wait for a worker, oldest first."""
-        with self._unit_of_work() as unit:
+        with self._reading() as unit:
             return unit.jobs.claimable(self._clock())
 
     def claim(self, worker: str, wanted: int | None = None) -> "Claim | None":

@@ -6,7 +6,6 @@ from backend.bootstrap import Backend
 from backend.domain.learning import job_to_json
 from backend.errors import UsageError
 from backend.services.projects import find_project
-from backend.services.training import Training
 
 
 def training_routes(backend: Backend) -> Blueprint:
@@ -20,7 +19,7 @@ def training_routes(backend: Backend) -> Blueprint:
             raise UsageError("say which project, as in /training?project=7")
         with backend.reading() as unit:
             project = find_project(unit.projects.all(), wanted)
-        jobs = Training(backend.reading).of(project.uid)
+        jobs = backend.training.of(project.uid)
         g.facts |= {"project": project.id, "jobs": len(jobs)}
         return jsonify({"project": project.id, "jobs": [job_to_json(job) for job in jobs]})
 

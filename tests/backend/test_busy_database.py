@@ -21,7 +21,7 @@ from backend.services.gathering import Gathering
 from backend.services.predict import Predict
 from backend.services.promotion import Production
 from backend.services.second_look import SecondLook
-from backend.services.training import Claim, Training
+from backend.services.training import Claim, Training, TrainingPolicy
 from backend.version_folders import VersionFolders
 from backend.web.app import create_app
 from tests.backend.test_gathering import PROJECT, annotated_image, known
@@ -70,7 +70,10 @@ def test_known_projects_stored_predictions_and_jobs_are_answered_while_another_w
     writing, reading = database
     production = Production(reading, FakeModels(FakeDetector()))
     predict = Predict(production, FakeImages(), writing, reading)
-    backend = replace(make_backend(), production=production, predict=predict, unit_of_work=writing, reading=reading)
+    training = Training(writing, reading=reading)
+    backend = replace(
+        make_backend(), production=production, predict=predict, training=training, unit_of_work=writing, reading=reading
+    )
     service = create_app(backend).test_client()
     asked = {"/setup": recorded(recordings("/setup")[0])["json"], "/predict": make_body("/data/a.png")}
     first = {path: service.post(path, json=body).get_json() for path, body in asked.items()}
@@ -79,6 +82,16 @@ def test_known_projects_stored_predictions_and_jobs_are_answered_while_another_w
         told = service.get("/training?project=7").get_json()
     assert first["/predict"]["results"][0]["result"]
     assert told == {"project": 7, "jobs": []}
+
+
+def test_whether_training_is_due_and_how_it_stands_is_known_while_another_writes(database: Database) -> None:
+    writing, reading = database
+    training = Training(writing, reading=reading)
+    job = training.request(UID, TrainingRequest("command"))
+    with another_writes(writing):
+        assert training.request_due(TrainingPolicy(annotations=1)) == []  # it is open
+        assert training.claimable() == [job.id]
+        assert training.find(job.id) == job
 
 
 class KeptProjects(FakeReviewedProjects):
