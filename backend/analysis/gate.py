@@ -173,7 +173,7 @@ def decide(
     matched = _matched_labels(images, both)
     labels = {label: np.stack([average_precision(each, counts) for each in own]) for label, own in matched.items()}
     precisions = np.stack(list(labels.values())) if labels else None  # (L, 2, 1 + B, T)
-    ap50 = None if precisions is None else _change(np.nanmean(precisions[..., 0], 0))
+    ap50 = None if precisions is None else _change(_mean(precisions[..., 0], 0))
     factor = settings.factor_of(len(images))
     decision = GateDecision(
         promoted=False,
@@ -181,7 +181,7 @@ def decide(
         images=len(images),
         boxes=boxes,
         seconds=seconds,
-        ap=None if precisions is None else _change(np.nanmean(precisions, (0, 3))),
+        ap=None if precisions is None else _change(_mean(precisions, (0, 3))),
         ap50=ap50,
         finds_more=ap50 is not None
         and ap50.candidate > factor * ap50.production  # resamples, which take long, would not say otherwise
@@ -259,9 +259,17 @@ def _ap50_rises(
     for _ in range(resamples // CHUNK):
         counts = image_counts(images, CHUNK, chance)
         figures = np.array([[average_precision(each, counts)[:, 0] for each in own] for own in at_half])  # (L, 2, B)
-        production, candidate = np.nanmean(figures, 0)
+        production, candidate = _mean(figures, 0)
         rises.append(candidate - factor * production)
     return bool(np.nanquantile(np.concatenate(rises), alpha, method="lower") > 0)
+
+
+def _mean(figures: Floats, axes: int | tuple[int, ...]) -> Floats:
+    """The mean of what is no NaN; NaN, and no warning as by `np.nanmean`, where a resample lacks all labels."""
+    there = ~np.isnan(figures)
+    counts = np.asarray(there.sum(axes))
+    sums = np.asarray(np.where(there, figures, 0.0).sum(axes))
+    return np.asarray(np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0))
 
 
 def _change(figures: Floats) -> Change:

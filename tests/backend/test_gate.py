@@ -105,6 +105,15 @@ def test_too_few_images_or_boxes_promote_nothing() -> None:
         assert "too few: 5 images and 10 boxes are needed" in reason
 
 
+def test_boxes_may_all_be_on_one_of_few_images() -> None:
+    crowded, *empty = reviewed(6)  # many resamples have no box: a warning about these would fail this test
+    images = [replace(crowded, boxes=crowded.boxes * 5), *(replace(each, boxes=()) for each in empty)]
+    decision = decide(images, contender(images, POOR), contender(images, GOOD, 2), QUICK)
+    assert decision.compared
+    assert decision.ap50 is not None
+    assert decision.ap50.low is not None
+
+
 def test_a_faster_candidate_whose_ap_is_seen_to_fall_is_refused() -> None:
     # Its boxes save as much time, but the hidden ones rank true and false the wrong way round.
     images = reviewed(60)
