@@ -28,7 +28,7 @@ from backend.domain.records import Label, Proposal
 from backend.domain.review import FLOOR, LABEL_STUDIO, Costs, slow
 from backend.domain.training_data import FrozenData, Part, ReviewedImage
 from backend.domain.verdicts import VerdictKind
-from backend.errors import ImageError
+from backend.errors import ImageError, StorageError
 from backend.ports import Detector, Images, Models
 from backend.ports.learning import Trainer
 from backend.services.next_batch import choose
@@ -164,6 +164,7 @@ class Simulation:
         Raises:
             ImageError: an image cannot be had.
             TrainingError: training failed.
+            StorageError: the folder of what was trained cannot be written.
         """
         run = _Run(self, strategy, seed)
         while run.remaining:
@@ -184,7 +185,7 @@ class Simulation:
             began = monotonic()
             mode = self.tools.trainer.train(data, request, start, folder, lambda progress: None)
             facts = {"mode": mode, "seconds": monotonic() - began}
-            trained.write_text(json.dumps(facts), encoding="utf-8")
+            _write(trained, json.dumps(facts))
         facts = json.loads(trained.read_text(encoding="utf-8"))
         whole = folder if facts["mode"] == Mode.FULL else None
         return _Model(self.tools.models.open_folder(folder), self._versions[-1], self, whole), facts["seconds"]
@@ -327,6 +328,16 @@ class _Learned:
     ruling: Ruling | None = None
     seconds: float = 0.0
     looked_again: Ruling | None = None
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: where the disk is full, the simulation can go on later."""
+    aside = path.with_suffix(".aside")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _work(task: int, ordered: bool, seen: Seen) -> Work:

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backend.analysis.simulated_annotator import IDEAL
 from backend.analysis.simulated_project import Round, Strategy
 from backend.analysis.simulation_report import report
-from backend.domain.learning import Contest, Mode, Ruling
+from backend.domain.learning import Contest, Mode, Ruling, TrainingRequest
 from backend.domain.records import Picture
 from backend.domain.review import CARDS
-from backend.domain.training_data import Part
-from backend.errors import ImageError
+from backend.domain.training_data import FrozenData, Part
+from backend.errors import ImageError, StorageError
 from backend.services.simulate import Simulation, SimulationSettings
 from backend.simulation_output import table
 from tests.simulated import Learner, always, make_tools, make_true_project, never
@@ -174,6 +175,21 @@ def test_what_was_trained_is_taken_up_when_the_simulation_is_run_again(tmp_path:
     # Chance chooses the first batch of either order.
     assert [len(each.trained) for each in learners] == [3, 0]
     assert again == first
+
+
+def test_a_training_whose_end_cannot_be_written_is_not_taken_for_finished(tmp_path: Path) -> None:
+    class OnFullDisk(Learner):
+        def train(
+            self, data: FrozenData, request: TrainingRequest, start: Path | None, folder: Path, told: Any
+        ) -> Mode:
+            mode = super().train(data, request, start, folder, told)
+            (folder / "trained.aside").symlink_to("/dev/full")
+            return mode
+
+    tools = make_tools(OnFullDisk(PROJECT, POOR, GOOD), tmp_path)
+    with pytest.raises(StorageError, match=r"trained\.json: cannot be written \(No space left on device\)"):
+        rounds_of(Simulation(PROJECT, tools, SimulationSettings(batch=6)), RANDOM)
+    assert list(tmp_path.rglob("trained.json")) == []
 
 
 def test_an_image_that_cannot_be_had_ends_the_simulation(tmp_path: Path) -> None:
