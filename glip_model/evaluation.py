@@ -65,7 +65,7 @@ def evaluate_detections(
     Raises:
         ValueError: the ground truth is no COCO data set, or a result names an image that it lacks.
     """
-    data = _data_set(ground_truth)
+    data = read_ground_truth(ground_truth)
     known = {image["id"] for image in data["images"]}
     for result in results:
         if result["image_id"] not in known:
@@ -104,7 +104,12 @@ def evaluate_detections(
     )
 
 
-def _data_set(ground_truth: Mapping[str, Any] | Path) -> dict[str, Any]:
+def read_ground_truth(ground_truth: Mapping[str, Any] | Path) -> dict[str, Any]:
+    """Return a copy of a COCO data set, or of the one in a file, with all that pycocotools needs.
+
+    Raises:
+        ValueError: it is none, or an annotation lacks something or has text for a number.
+    """
     name = "the ground truth"
     if isinstance(ground_truth, Path):
         name = str(ground_truth)
@@ -121,10 +126,14 @@ def _data_set(ground_truth: Mapping[str, Any] | Path) -> dict[str, Any]:
     for number, annotation in enumerate(data["annotations"], start=1):
         if not {"image_id", "category_id"} <= annotation.keys() or len(annotation.get("bbox", ())) != 4:
             raise ValueError(f"{name}: annotation {annotation.get('id', number)} lacks image_id, category_id or bbox")
-        # pycocotools takes id 0 for "unmatched" and needs what many exporters leave out.
-        annotation["id"] = number
-        annotation.setdefault("iscrowd", 0)
-        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+        # pycocotools needs what many exporters leave out or empty, and takes text for true: "0" for a crowd.
+        for key, usual in (("iscrowd", 0), ("area", annotation["bbox"][2] * annotation["bbox"][3])):
+            if annotation.get(key) is None:
+                annotation[key] = usual
+            elif not isinstance(annotation[key], int | float):
+                which = annotation.get("id", number)
+                raise ValueError(f"{name}: {key} of annotation {which} must be a number, not {annotation[key]!r}")
+        annotation["id"] = number  # 0 would be "unmatched" to it
     return data
 
 

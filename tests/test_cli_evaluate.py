@@ -132,6 +132,16 @@ def test_a_missing_image_is_refused_before_any_work(folder: Path, capsys: pytest
     )
 
 
+def test_a_number_that_is_text_is_refused_before_any_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    true = dataset_to_coco(DATASET)
+    true["annotations"][1]["iscrowd"] = "0"
+    (folder / "true.json").write_text(json.dumps(true))
+    assert evaluate(folder) == 2
+    assert capsys.readouterr().err == (
+        f"glip-label: {folder / 'true.json'}: iscrowd of annotation 2 must be a number, not '0'\n"
+    )
+
+
 def test_a_damaged_image_ends_the_measurement(folder: Path) -> None:
     (folder / "b.png").write_bytes(b"\x89PNG damaged")
     with pytest.raises(ImageError, match=r"b\.png"):

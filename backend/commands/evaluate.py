@@ -52,15 +52,16 @@ def command(images: Path, annotations: Path, model: str | None, project: str | N
         raise UsageError(f"{annotations} has no {'categories' if dataset.images else 'images'}: nothing to measure")
     _refuse_missing(images, dataset.images)
     from backend.chosen_model import open_detector, project_labels
-    from glip_model.evaluation import evaluate_detections
+    from glip_model.evaluation import evaluate_detections, read_ground_truth
 
+    try:
+        truth = read_ground_truth(annotations)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     version = model if project is None else f"{project}@{PRODUCTION}"
     detector, _ = open_detector(version, as_published=True)
     results = found_results(dataset, images, detector, project_labels(version))
-    try:
-        scores = evaluate_detections(annotations, results)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    scores = evaluate_detections(truth, results)
     if as_json:
         click.echo(json.dumps({"model": detector.version, **scores.to_json()}, ensure_ascii=False, indent=1))
     else:

@@ -52,6 +52,23 @@ def test_a_class_may_be_named_by_a_number() -> None:
     assert [score.name for score in evaluate_detections(truth, []).classes] == ["4"]
 
 
+@pytest.mark.parametrize("empty", [{}, {"area": None, "iscrowd": None}, {"iscrowd": False}])
+def test_an_annotation_may_lack_its_area_and_whether_it_is_a_crowd(empty: dict[str, bool | None]) -> None:
+    truth = data_set((1, 7, [0, 0, 50, 50]))
+    truth["annotations"][0].update(empty)
+    scores = evaluate_detections(truth, [result(1, 7, [0, 0, 50, 50])])
+    assert (scores.ap, scores.ap_medium, scores.classes[1].boxes) == pytest.approx((1, 1, 1))
+
+
+@pytest.mark.parametrize("text", [{"iscrowd": "0"}, {"area": "2500"}])
+def test_text_for_a_number_is_refused_with_its_place(text: dict[str, str]) -> None:
+    truth = data_set((1, 7, [0, 0, 50, 50]))
+    truth["annotations"][0].update(text)
+    ((key, value),) = text.items()
+    with pytest.raises(ValueError, match=f"{key} of annotation 1 must be a number, not '{value}'"):
+        evaluate_detections(truth, [])
+
+
 def test_a_class_without_boxes_has_no_score_and_does_not_count() -> None:
     scores = evaluate_detections(data_set((1, 7, [0, 0, 50, 50])), [result(1, 7, [0, 0, 50, 50])])
     assert scores.ap == pytest.approx(1)
