@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,8 +22,11 @@ class LocalImages:
         """Decode the file at the path ``reference``, upright.
 
         Raises:
-            ImageError: it cannot be read, is no image, is damaged or too large.
+            ImageError: it cannot be read, is no image, is damaged or too large, or its name is no text, which no file
+                that we write could hold.
         """
+        if (shown := path_as_text(reference)) != reference:
+            raise ImageError(f"{shown}: its name is no UTF-8: rename it")
         path = Path(reference)
         try:
             if path.stat().st_size > DEFAULT_LIMITS.max_bytes:  # before reading it
@@ -31,6 +35,11 @@ class LocalImages:
         except OSError as error:
             raise ImageError(f"{reference}: cannot be read ({error.strerror or error})") from error
         return decode_picture(data, reference)
+
+
+def path_as_text(path: str) -> str:
+    """The path with a mark for each byte that is no UTF-8, so that it can be printed."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", path)
 
 
 def measure_below(folder: Path, name: str) -> ImageFacts:

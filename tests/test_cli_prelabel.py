@@ -150,6 +150,21 @@ def test_damaged_pictures_are_listed_and_skipped_and_the_rest_is_written(
     assert [(image.id, image.file_name) for image in read_coco(out).images] == [(1, "a.png"), (4, "day two/b.jpg")]
 
 
+@pytest.mark.parametrize("form", ["coco", "label-studio"])
+def test_a_picture_whose_name_is_no_text_is_skipped_like_a_damaged_one(
+    form: str, model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latin = os.fsdecode(b"caf\xe9.png")
+    (photos / latin).write_bytes((photos / "a.png").read_bytes())
+    out = tmp_path / "boxes.json"
+    words = ["prelabel", str(photos), "--labels", "cat", "--model", model, "--out", str(out), "--format", form]
+    assert run([*words, "--json"]) == 1
+    (skipped,) = json.loads(capsys.readouterr().out)["skipped"]
+    file = f"{photos}/caf\ufffd.png"
+    assert skipped == {"file": file, "reason": f"{file}: its name is no UTF-8: rename it"}
+    assert len(read(out) if form == "label-studio" else read(out)["images"]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -178,6 +178,8 @@ def _write(options: Options, outcomes: "Outcomes", target: "ImageTarget") -> lis
 
 def _report(options: Options, outcomes: "Outcomes", written: list[Path], seconds: float) -> None:
     """Summarise on stderr, and as JSON on stdout if asked; skipped pictures come last, where they are seen."""
+    from backend.local_images import path_as_text
+
     places = [*map(str, written), *([str(options.draw)] if options.draw else [])]
     click.echo(
         f"glip-label: {len(outcomes.images)} images, {outcomes.boxes} boxes, {len(outcomes.skipped)} skipped, "
@@ -191,7 +193,9 @@ def _report(options: Options, outcomes: "Outcomes", written: list[Path], seconds
             "model": outcomes.model_version,
             "images": len(outcomes.images),
             "boxes": outcomes.boxes,
-            "skipped": [{"file": skipped.reference, "reason": skipped.reason} for skipped in outcomes.skipped],
+            "skipped": [
+                {"file": path_as_text(skipped.reference), "reason": skipped.reason} for skipped in outcomes.skipped
+            ],
             "seconds": round(seconds, 3),
             "written": places,
         }
