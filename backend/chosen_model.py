@@ -1,7 +1,7 @@
 """The model a command works with, named on stderr."""
 
 from dataclasses import replace
-from pathlib import Path
+from os.path import expanduser, isdir
 
 import click
 
@@ -91,7 +91,7 @@ def project_labels(model: str | None) -> tuple[Label, ...]:
 def _project_and_version(model: str | None) -> tuple[str, str] | None:
     """The halves of ``PROJECT@VERSION``; None where ``model`` is something else."""
     project, at, name = (model or "").rpartition("@")
-    return (project, name) if at and not Path(model or "").expanduser().is_dir() else None
+    return (project, name) if at and not isdir(expanduser(model or "")) else None
 
 
 def _version(settings: Settings, project: str, name: str, base: str) -> ModelVersion | None:

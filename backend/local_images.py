@@ -96,16 +96,16 @@ def relative_names(paths: Sequence[Path]) -> list[str]:
 
 def _named(argument: str) -> Iterator[Path]:
     path = Path(argument)
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib raises where a folder may not be entered, or the name is too long
         yield from _below(path)
-    elif path.is_file():
+    elif os.path.isfile(path):
         yield path
     else:
         matches = [Path(match) for match in glob.glob(argument, recursive=True)]
         if not matches:
             raise UsageError(f"no such file or folder: {argument}")
         for match in matches:
-            if match.is_dir():
+            if os.path.isdir(match):
                 yield from _below(match)
             elif match.suffix.lower() in SUFFIXES:
                 yield match

@@ -1,6 +1,7 @@
 """Where a model's files are, and the version that names exactly these files."""
 
 import json
+import os
 import re
 from contextlib import suppress
 from hashlib import file_digest, sha256
@@ -24,13 +25,13 @@ def find_model(model: str, pulled: Path) -> Path:
     Raises:
         ModelError: there is none; the message says how to get one.
     """
+    # os.path raises for no name, as pathlib does for one that is too long, or of what nobody may look into.
     if re.fullmatch(r"[\w.-]*\w[\w.-]*", model):
         bundled = Path(glip_model.__file__).parent / "weights" / model
         for folder in (bundled, pulled / model):
-            if folder.is_dir():
+            if os.path.isdir(folder):
                 return folder
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder := Path(os.path.expanduser(Path(model)))):
         return folder
     if model in PUBLISHED:
         raise ModelError(f"no model {model!r} here: fetch it with `glip-label weights pull {model}`")

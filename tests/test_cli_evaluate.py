@@ -1,6 +1,7 @@
 """``glip-label evaluate`` from the words typed to the table printed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,13 @@ def test_a_missing_image_is_refused_before_any_work(folder: Path, capsys: pytest
     assert capsys.readouterr().err == (
         f"glip-label: 1 of 2 images are not in {folder}, the first is b.png: check --images\n"
     )
+
+
+def test_a_name_that_no_file_can_have_is_of_a_missing_image(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = DATASET.images
+    write(replace(DATASET, images=(first, replace(second, file_name=300 * "b"))), folder)
+    assert evaluate(folder) == 2
+    assert "1 of 2 images are not in" in capsys.readouterr().err
 
 
 def test_a_number_that_is_text_is_refused_before_any_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ def _percent(share: float | None) -> str:
 
 
 def _refuse_missing(folder: Path, images: Sequence["LabelledImage"]) -> None:
-    missing = [image.file_name for image in images if not (folder / image.file_name).is_file()]
+    missing = [image.file_name for image in images if not isfile(folder / image.file_name)]
     if missing:
         raise UsageError(
             f"{len(missing)} of {len(images)} images are not in {folder}, the first is {missing[0]}: check --images"

@@ -48,7 +48,10 @@ def test_the_folder_left_out_is_left_out(folder: Path) -> None:
     assert names(find_images([str(folder)], outside=folder / "deep"), folder) == ["a.png", "b.JPG"]
 
 
-@pytest.mark.parametrize(("name", "complaint"), [("none.png", "no such file"), (".git/none/", "no such file")])
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("none.png", "no such file"), (".git/none/", "no such file"), (300 * "x" + ".png", "no such file")],
+)
 def test_what_is_not_there_is_named(folder: Path, name: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         find_images([str(folder), str(folder / name)])

@@ -28,6 +28,9 @@ def test_a_pulled_model_is_found_by_name_and_any_by_its_folder(tmp_path: Path) -
         ("glip-t", "fetch it with `glip-label weights pull glip-t`"),
         ("glip-x", "there are glip-nano, glip-t"),
         ("no/such/folder", "there are glip-nano, glip-t"),
+        ("~nobody-here/model", "there are glip-nano, glip-t"),
+        ("long/" + 300 * "x", "there are glip-nano, glip-t"),
+        (300 * "x", "there are glip-nano, glip-t"),
     ],
 )
 def test_a_model_that_is_not_there_is_said_with_the_cure(model: str, cure: str, tmp_path: Path) -> None:
