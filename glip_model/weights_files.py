@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import BertTokenizer, PreTrainedTokenizerBase
@@ -50,7 +51,10 @@ def convert_checkpoint(file: Path, out: Path, config: GlipConfig, tokenizer: Pat
     config.architectures = [GlipForDetection.__name__]
     with _folder_aside(out) as aside:
         config.save_pretrained(aside)
-        save_file(converted, aside / "model.safetensors", metadata={"format": "pt"})
+        try:
+            save_file(converted, aside / "model.safetensors", metadata={"format": "pt"})
+        except SafetensorError as error:  # its word for what the system says, as of a full disk
+            raise OSError(str(error)) from error
         processor = GlipImageProcessor() if words is None else GlipProcessor(GlipImageProcessor(), words)
         processor.save_pretrained(aside)
 

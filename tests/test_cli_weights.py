@@ -3,6 +3,10 @@
 import gzip
 import json
 import pickle
+import re
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +142,21 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(
     assert error.startswith(f"glip-label: {checkpoint}: ")
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_behind(
+    checkpoint: Path, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "models" / "out"
+    ended = subprocess.run(
+        [sys.executable, "-m", "backend.cli", "weights", "convert", str(checkpoint), str(out), *options],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)),
+    )
+    assert ended.returncode == 1
+    assert re.fullmatch(rf"glip-label: cannot write {out}: .*File too large.*\n", ended.stderr)
+    assert list(out.parent.iterdir()) == []
 
 
 def test_another_models_checkpoint_is_refused_in_one_short_line(
