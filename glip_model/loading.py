@@ -24,7 +24,7 @@ _NEEDED = (
     (("tokenizer.json", "vocab.txt"), "copy tokenizer.json and tokenizer_config.json of its text encoder there"),
     (("processor_config.json", "preprocessor_config.json"), _CURE),
 )
-# What transformers, tokenizers and safetensors raise on damaged files.
+# What transformers and safetensors raise on damaged files.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -67,7 +67,9 @@ def load_model_folder(path: Path, device: torch.device) -> tuple[GlipForDetectio
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except _DAMAGE as error:
+    except Exception as error:
+        if not is_damage(error):
+            raise
         raise ModelFolderError(f"{path}: cannot be loaded ({_one_line(error)}): {_CURE}") from error
     model: GlipForDetection = loaded[0]
     _refuse_misfits(path, loaded[1])
@@ -82,6 +84,11 @@ def load_model_folder(path: Path, device: torch.device) -> tuple[GlipForDetectio
             raise ModelFolderError(f"{path}: weight {name} holds numbers that are not finite: {_CURE}")
     model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the signature
     return model, processor
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether this is what a library raises for a file that it cannot read; tokenizers' has nothing of its own."""
+    return type(error) is Exception or isinstance(error, _DAMAGE)
 
 
 def _refuse_other_models(path: Path) -> None:

@@ -17,6 +17,7 @@ from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 from glip_model.configuration_glip import GlipConfig
 from glip_model.convert_glip_checkpoint import CheckpointError, convert_state_dict
+from glip_model.loading import is_damage
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
 from glip_model.published import TOKENIZER_FILES
@@ -109,7 +110,9 @@ def read_tokenizer(folder: Path, config: GlipConfig) -> PreTrainedTokenizerBase:
     try:
         _refuse_damaged_vocabulary(folder / "vocab.txt")
         tokenizer: PreTrainedTokenizerBase = BertTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:
+        if not is_damage(error):
+            raise
         raise CheckpointError(f"{folder}: the tokenizer is damaged ({error})") from error
     known = config.get_text_config().vocab_size
     if len(tokenizer) > known:

@@ -14,6 +14,7 @@ import torch
 
 from backend.cli import run
 from glip_model.loading import load_model_folder
+from tests.glip_model.text import small_tokenizer
 from tests.golden.cases import FOLDER, official_shapes, tiny_config, write_official_checkpoint
 
 
@@ -240,6 +241,17 @@ def test_a_tokenizer_that_is_none_is_one_line(
         (folder / "vocab.txt").write_bytes(content)
     assert convert(checkpoint, tmp_path / "out", "--config", config, "--tokenizer", str(folder)) == 1
     assert complaint in capsys.readouterr().err
+
+
+def test_a_tokenizer_of_a_later_version_is_one_line(
+    checkpoint: Path, config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "words"
+    small_tokenizer("cat").save_pretrained(folder)
+    words = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**words, "pre_tokenizer": {"type": "OfTomorrow"}}))
+    assert convert(checkpoint, tmp_path / "out", "--config", config, "--tokenizer", str(folder)) == 1
+    assert "the tokenizer is damaged" in capsys.readouterr().err
 
 
 def test_the_list_tells_what_is_installed_where(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

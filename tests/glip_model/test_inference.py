@@ -202,6 +202,11 @@ def bring_another_tokenizer(folder: Path) -> None:
     small_tokenizer(" ".join(f"w{i}" for i in range(99))).save_pretrained(folder)
 
 
+def bring_a_later_tokenizer(folder: Path) -> None:
+    words = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**words, "pre_tokenizer": {"type": "OfTomorrow"}}))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -214,6 +219,7 @@ def bring_another_tokenizer(folder: Path) -> None:
         (write("config.json", '{"model_type": "bert"}'), "a model of type 'bert', not GLIP"),
         (write("processor_config.json", "[]"), "cannot be loaded"),
         (write("tokenizer.json", "{}"), "cannot be loaded"),
+        (bring_a_later_tokenizer, "cannot be loaded .*PreTokenizer"),
         (configure(hidden_size="wide"), "cannot be loaded .*hidden_size"),
         (configure(hidden_size=17), "cannot be loaded .*17 is no multiple"),
         (configure(hidden_size=32), "of another shape: .* more: convert or pull"),
