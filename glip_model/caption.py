@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SEPARATOR = ". "
 MAX_TOKENS = 256
+_BROKEN = re.compile("[\ud800-\udfff]")
 _MARKED_PROMPT = re.compile(r"([^\[\]]*)\[([^\[\]]+)\]([^\[\]]*)")
 
 
@@ -112,7 +113,7 @@ def plan_captions(
         max_prompts: most prompts in one caption; ``None`` means as many as fit.
 
     Raises:
-        CaptionError: there is no label, a name is empty, has no token the model knows or is too long for a
+        CaptionError: there is no label, a name is empty, no text, has no token the model knows or is too long for a
             caption, or two labels come out as the same tokens.
     """
     distinct = _distinct(_read_prompts(tokenizer, prompts))
@@ -165,7 +166,7 @@ def caption_from_sentence(
         max_tokens: longest caption, ``[CLS]`` and ``[SEP]`` included.
 
     Raises:
-        CaptionError: there is no phrase, one lies outside the sentence or has no token, or the sentence is
+        CaptionError: there is no phrase, one lies outside the sentence or has no token, or the sentence is no text or
             too long.
     """
     if not sentence.spans:
@@ -173,6 +174,7 @@ def caption_from_sentence(
     for start, end in sentence.spans:
         if not 0 <= start < end <= len(sentence.text):
             raise CaptionError(f"characters {start} to {end} lie outside the sentence {_short(sentence.text)}")
+    _refuse_broken(sentence.text)
     input_ids, label_tokens = tokens_of_spans(tokenizer, sentence.text, sentence.spans)
     if len(input_ids) > max_tokens:
         raise CaptionError(
@@ -222,6 +224,7 @@ def _read_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequen
         for words in alternatives:
             if not words.strip():
                 raise CaptionError(f"label {owner + 1} has an empty name: give it words")
+            _refuse_broken(words)
             marked = _MARKED_PROMPT.fullmatch(words.strip())
             before, name, after = marked.groups() if marked else ("", words.strip(), "")
             name = clean_name(name)
@@ -234,6 +237,12 @@ def _read_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequen
 
 def _own_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _refuse_broken(words: str) -> None:
+    """Bytes that are no UTF-8 on a command line, and halves of characters in JSON, come as what no text may hold."""
+    if _BROKEN.search(words):
+        raise CaptionError(f"{_short(words)} holds what is no character: write it anew, in UTF-8")
 
 
 def _refuse_unknown(tokenizer: "PreTrainedTokenizerBase", words: str, ids: Sequence[int]) -> None:

@@ -115,6 +115,7 @@ def test_the_same_words_with_other_parts_scored_are_different_prompts() -> None:
         ([["cat"], ["  "]], "label 2 has an empty name"),
         ([["cat"], ["(all)"]], r"'\(all\)' has no token"),
         ([["cat"], ["\x00\x01"]], "has no token"),
+        ([["cat"], ["caf\udce9"]], r"'caf\\udce9' holds what is no character"),
         ([["cat"], ["zebra"]], "'zebra' has no token in the model's vocabulary"),
         ([["cat"], ["dog"], ["Cat_(pet)"]], r"'cat' and 'Cat_\(pet\)' are the same tokens"),
         ([["dog " * 20]], "has 20 tokens, a caption holds 14"),
@@ -148,6 +149,7 @@ def test_phrases_of_a_sentence_own_their_tokens() -> None:
         (GroundedSentence("a  car", ((1, 3),)), "has no token"),
         (GroundedSentence("a zebra", ((2, 7),)), "has no token"),
         (GroundedSentence("a " * 20, ((0, 1),)), "has 20 tokens"),
+        (GroundedSentence("a car \ud83d", ((2, 5),)), "holds what is no character"),
     ],
 )
 def test_sentences_that_cannot_be_asked_are_refused(sentence: GroundedSentence, message: str) -> None:
