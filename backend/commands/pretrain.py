@@ -68,6 +68,10 @@ def _train(out: Path, folders: list[Path], options: dict[str, object]) -> None:
     given["words_only"] = options["stage"] == "words"
     settings = RunSettings(early_fusion=not options["no_fusion"], **given)  # type: ignore[arg-type]
     try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror or error}") from error
+    try:
         bar = tqdm(folders, desc="reading", unit="set", disable=None, file=sys.stderr)
         real = [read_coco_set(folder, "train") for folder in bar]
         pretrain(out, real, [DEFAULT_SETS.get(each.name, 1.0) for each in real], settings)
@@ -85,6 +89,7 @@ def _measure(out: Path, folders: list[Path], split: str, as_json: bool) -> None:
     from glip_model.loading import ModelFolderError
     from glip_model.pretraining.coco_sets import DataError
     from glip_model.pretraining.measure import measure, real_set, scene_set
+    from glip_model.sentence import CaptionError
 
     try:
         detector = GlipDetector.from_folder(out)
@@ -97,7 +102,10 @@ def _measure(out: Path, folders: list[Path], split: str, as_json: bool) -> None:
     figures = {}
     for name, measured in jobs.items():
         bar = tqdm(range(len(measured.samples)), desc=name, unit="image", disable=None, file=sys.stderr)
-        figures[name] = measure(detector, measured, bar).to_json()
+        try:
+            figures[name] = measure(detector, measured, bar).to_json()
+        except CaptionError as error:
+            raise UsageError(f"{name}: {error}") from error
     if as_json:
         click.echo(json.dumps({"model": str(out), "sets": figures}, indent=1))
         return

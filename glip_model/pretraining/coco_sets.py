@@ -41,7 +41,8 @@ def read_coco_set(folder: Path, split: str) -> RealSet:
         split: name of the COCO file without its ending.
 
     Raises:
-        DataError: the file is missing, is no COCO data set, or names an image that cannot be read.
+        DataError: the file is missing, is no COCO data set, has a category twice, or names an image that cannot be
+            read.
     """
     path = folder / f"{split}.json"
     handling = HANDLING.get(folder.name, Handling())
@@ -56,6 +57,9 @@ def read_coco_set(folder: Path, split: str) -> RealSet:
         reason = error.strerror if isinstance(error, OSError) else repr(error)
         raise DataError(f"{path}: no COCO data set ({reason})") from error
     asked = tuple(names.values())
+    if twice := [name for name in asked if asked.count(name) > 1]:
+        # A caption would hold it twice, and teach that one of them names nothing.
+        raise DataError(f"{path}: category name {twice[0]!r} comes twice")
     samples = [
         _read_sample(folder / "images" / files[image], annotations[image], asked, handling.longest_side)
         for image in sorted(files)

@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 from backend.commands.pretrain import command
 from backend.errors import ModelError, UsageError
+from glip_model.pretraining.measure import MeasuredSet
+from tests.glip_model.tiny import tiny_model, tiny_processor
 
 
 def run(*arguments: object) -> object:
@@ -42,3 +44,30 @@ def test_a_set_whose_annotations_are_no_coco_is_named(tmp_path: Path) -> None:
     (tmp_path / "cats" / "train.json").write_text(json.dumps({"images": {}}))
     with pytest.raises(UsageError, match=r"cats.train\.json: no COCO data set"):
         run(tmp_path / "out", "--data", tmp_path, "--sets", "cats", "--steps", 1)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"cannot write to .*file.out: Not a directory"):
+        run(tmp_path / "file" / "out", "--stage", "words", "--steps", 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["Cat", "cat"], "cats val: names 'Cat' and 'cat' are the same tokens"),
+        (["cat", "cat"], r"val\.json: category name 'cat' comes twice"),
+    ],
+)
+def test_a_set_whose_names_cannot_be_told_apart_is_not_measured(
+    names: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glip_model.pretraining.measure.scene_set", lambda kind: MeasuredSet(("cat",), ()))
+    tiny_model().save_pretrained(tmp_path / "tiny")
+    tiny_processor().save_pretrained(tmp_path / "tiny")
+    (tmp_path / "cats" / "images").mkdir(parents=True)
+    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
+    coco = {"images": [], "annotations": [], "categories": categories}
+    (tmp_path / "cats" / "val.json").write_text(json.dumps(coco))
+    with pytest.raises(UsageError, match=complaint):
+        run(tmp_path / "tiny", "--data", tmp_path, "--sets", "cats", "--measure", "val")
