@@ -57,6 +57,7 @@ def command(out: Path, data: Path | None, sets: str, split: str | None, as_json:
 def _train(out: Path, folders: list[Path], options: dict[str, object]) -> None:
     from tqdm import tqdm
 
+    from glip_model.loading import ModelFolderError
     from glip_model.pretraining.batches import SCENES_ONLY, Mixture
     from glip_model.pretraining.coco_sets import DataError, read_coco_set
     from glip_model.pretraining.recipe import DEFAULT_SETS
@@ -77,7 +78,7 @@ def _train(out: Path, folders: list[Path], options: dict[str, object]) -> None:
         pretrain(out, real, [DEFAULT_SETS.get(each.name, 1.0) for each in real], settings)
     except DataError as error:
         raise UsageError(str(error)) from error
-    except PretrainingError as error:
+    except (PretrainingError, ModelFolderError) as error:
         raise GlipLabelError(str(error)) from error
     click.echo(f"{out}: glip-nano is ready; measure it with --measure val")
 

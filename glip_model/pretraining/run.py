@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from glip_model.configuration_glip import GlipConfig
 from glip_model.image import DEFAULT_PIXELS
+from glip_model.loading import load_model_folder
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.pretraining.batches import Batch, Mixture, PretrainingBatches
 from glip_model.pretraining.coco_sets import RealSet
@@ -98,7 +99,9 @@ def pretrain(out: Path, sets: Sequence[RealSet], weights: Sequence[float], setti
         settings: the rest.
 
     Raises:
-        PretrainingError: the loss is no longer finite, or the folder's checkpoint is of another run.
+        PretrainingError: the loss is no longer finite, the folder's checkpoint is of another run, or ``init`` is of
+            another network.
+        ModelFolderError: ``init`` cannot be used; a `PretrainingError` where several processes train.
     """
     out.mkdir(parents=True, exist_ok=True)
     if settings.processes == 1:
@@ -240,6 +243,7 @@ def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
     """A state from the folder's checkpoint, from ``init``, or from chance."""
     checkpoint = _read_checkpoint(out / CHECKPOINT, settings)
     folder = out if checkpoint else settings.init
+    first = load_model_folder(settings.init, torch.device("cpu"))[0] if settings.init and not checkpoint else None
     if folder is None:
         tokenizer = train_tokenizer([name for real in sets for name in real.names])
     else:
@@ -249,9 +253,11 @@ def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
     if checkpoint:
         model.load_state_dict(checkpoint["model"])
         word_head.load_state_dict(checkpoint["word_head"])
-    elif settings.init:
-        loaded = GlipForDetection.from_pretrained(settings.init, dtype=torch.float32, local_files_only=True)
-        model.load_state_dict(loaded.state_dict(), strict=False)  # without fusion may start from with fusion
+    elif settings.init and first:
+        try:
+            model.load_state_dict(first.state_dict(), strict=False)  # without fusion may start from with fusion
+        except RuntimeError as error:
+            raise PretrainingError(f"{settings.init}: its weights have other shapes than glip-nano's") from error
         if (settings.init / CHECKPOINT).exists():
             word_head.load_state_dict(_load(settings.init / CHECKPOINT)["word_head"])
     nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from glip_model.loading import load_model_folder
+from glip_model.loading import ModelFolderError, load_model_folder
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.pretraining.batches import Mixture
 from glip_model.pretraining.recipe import Schedule, nano_config
 from glip_model.pretraining.run import PretrainingError, RunSettings, pretrain
 from glip_model.training.optimisation import AveragedWeights, parameter_groups
+from tests.glip_model.tiny import tiny_model, tiny_processor
 
 
 def settings(steps: int, *, fusion: bool = True) -> RunSettings:
@@ -111,6 +112,15 @@ def test_a_run_without_fusion_may_start_from_one_with_fusion(tmp_path: Path) -> 
     assert torch.equal(end["tower.0.dynamic_conv.offset.weight"], start["tower.0.dynamic_conv.offset.weight"])
     assert torch.equal(end["pyramid.p6.weight"], start["pyramid.p6.weight"])
     assert not any("fusion" in name for name in end)
+
+
+def test_a_start_from_what_is_no_glip_nano_is_refused_with_its_cause(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path / "tiny")
+    with pytest.raises(ModelFolderError, match=r"tokenizer\.json or vocab\.txt is missing"):
+        pretrain(tmp_path / "run", [], [], replace(settings(1), init=tmp_path / "tiny"))
+    tiny_processor().save_pretrained(tmp_path / "tiny")
+    with pytest.raises(PretrainingError, match="tiny: its weights have other shapes than glip-nano's"):
+        pretrain(tmp_path / "run", [], [], replace(settings(1), init=tmp_path / "tiny"))
 
 
 @pytest.mark.parametrize("part", ["run", "init"])
