@@ -79,7 +79,12 @@ def find_images(arguments: Sequence[str], outside: Path | None = None) -> list[P
     """
     found: dict[str, Path] = {}  # by absolute path, so that two ways to name a file count once
     for argument in arguments:
-        images = [path for path in _named(argument) if outside is None or not _is_inside(path, outside)]
+        named = list(_named(argument))
+        images = [path for path in named if outside is None or not _is_inside(path, outside)]
+        if named and not images:
+            raise UsageError(
+                f"all images in {argument} lie in {outside}, where drawings go: give another folder for these"
+            )
         if not images:
             endings = " ".join(SUFFIXES)
             raise UsageError(f"no images in {argument}: looked for files ending in {endings}")

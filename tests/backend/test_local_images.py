@@ -48,6 +48,11 @@ def test_the_folder_left_out_is_left_out(folder: Path) -> None:
     assert names(find_images([str(folder)], outside=folder / "deep"), folder) == ["a.png", "b.JPG"]
 
 
+def test_a_folder_left_out_that_holds_all_images_is_said_to_be_the_cause(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"all images in .*deep lie in .*, where drawings go: give another folder"):
+        find_images([str(folder / "deep")], outside=folder)
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [("none.png", "no such file"), (".git/none/", "no such file"), (300 * "x" + ".png", "no such file")],
