@@ -3,7 +3,8 @@
 torch and transformers take seconds to import: they come with the weights, so that the service answers before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -176,9 +177,10 @@ def _detect(
     images = [np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3) for picture in pictures]
     try:
         captions, names = _captions(model, query)
-        if mirrored and not _sides_matter(query):
-            return detect_both_ways(model, images, captions, score_threshold), names
-        return model.detect(images, captions, score_threshold), names
+        with _enough_memory(name):
+            if mirrored and not _sides_matter(query):
+                return detect_both_ways(model, images, captions, score_threshold), names
+            return model.detect(images, captions, score_threshold), names
     except CaptionError as error:
         raise UsageError(str(error)) from error
     except ModelOutputError as error:
@@ -211,9 +213,23 @@ def _load(folder: Path, device: str | None, *, box_voting: bool) -> "GlipDetecto
 
     settings = PostprocessSettings(voting_power=_VOTING_POWER if box_voting else None)
     try:
-        return GlipDetector.from_folder(folder, find_device(device), settings)
+        with _enough_memory(folder.name):
+            return GlipDetector.from_folder(folder, find_device(device), settings)
     except ModelFolderError as error:
         raise ModelError(str(error)) from error
+
+
+@contextmanager
+def _enough_memory(name: str) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:  # of a GPU, which others may use too
+        raise ModelError(
+            f"model {name}: the GPU has too little memory left: take a smaller model (GLIP_LABEL_MODEL) or another "
+            "device (GLIP_LABEL_DEVICE)"
+        ) from error
 
 
 def _captions(model: "GlipDetector", query: Query) -> tuple[Sequence[Caption], list[str]]:

@@ -55,6 +55,15 @@ def test_a_sentence_is_answered_with_the_labels_of_its_spans(detector: GlipModel
     assert found
 
 
+def test_a_gpu_with_too_little_memory_is_said_with_the_cure(detector: GlipModelDetector) -> None:
+    def full(_: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nOf the allocated memory ...")
+
+    detector.model().model.encode_image = full  # type: ignore[method-assign, assignment]
+    with pytest.raises(ModelError, match=r"model tiny: the GPU has too little memory left: .* \(GLIP_LABEL_DEVICE\)"):
+        detector.detect([picture()], (Label("cat"),))
+
+
 def test_an_object_is_proposed_under_its_best_name_alone_unless_it_may_have_several(
     folder: Path, tmp_path: Path
 ) -> None:
