@@ -162,8 +162,13 @@ def test_a_folder_gives_the_same_detector_in_float32(detector: GlipDetector, fol
     save_file({name: w.half() for name, w in weights.items()}, halves / "model.safetensors", {"format": "pt"})
     captions = detector.captions([["cat"]])
     (wanted,) = detector.detect([noise(64, 64)], captions)
-    (loaded,) = GlipDetector.from_folder(folder).detect([noise(64, 64)], captions)
-    assert torch.equal(loaded.scores, wanted.scores)
+    from_folder = GlipDetector.from_folder(folder)
+    built, read = detector.model.state_dict(), from_folder.model.state_dict()
+    assert all(torch.equal(read[name], tensor) for name, tensor in built.items())
+    assert read.keys() == built.keys()
+    # Where a file's header leaves weights unaligned, kernels may add in another order: equal up to the last bit.
+    (loaded,) = from_folder.detect([noise(64, 64)], captions)
+    torch.testing.assert_close(loaded.scores, wanted.scores, rtol=0, atol=1e-6)
     from_halves = GlipDetector.from_folder(halves, torch.device("cpu"))
     assert from_halves.model.dtype == torch.float32
     assert from_halves.detect([noise(64, 64)], captions)[0].scores[0] == pytest.approx(
