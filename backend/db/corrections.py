@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVarTuple
 from sqlalchemy import ColumnElement, ScalarSelect, Select, case, delete, func, select, text, update
 from sqlalchemy.orm import Session, aliased
 
-from backend.db.rows import annotation_of, emitted_region, region_of
+from backend.db.rows import annotation_of, emitted_region, is_newest, region_of
 from backend.db.tables import (
     AnnotationRegionRow,
     AnnotationRow,
@@ -264,9 +264,7 @@ def _fit_of_answered(project: str) -> "ScalarSelect[str | None]":
 
 def _is_current() -> tuple[ColumnElement[bool], ...]:
     """Conditions on a version that is the newest of an annotation which was not deleted, nor its task."""
-    other = aliased(AnnotationVersionRow)
-    newest = select(func.max(other.updated_at)).where(other.annotation_id == AnnotationRow.id).scalar_subquery()
-    return AnnotationVersionRow.updated_at == newest, AnnotationRow.deleted.is_(False), TaskRow.deleted.is_(False)
+    return is_newest(), AnnotationRow.deleted.is_(False), TaskRow.deleted.is_(False)
 
 
 def _annotation(row: AnnotationVersionRow, annotation_id: int, task_id: int, project_id: int) -> Annotation:

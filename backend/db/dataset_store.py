@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import Connection, Engine, Row, and_, select
 
 from backend.db.engine import snapshot
-from backend.db.rows import REGION_COLUMNS, annotation_of, emitted_region, region_of_columns
+from backend.db.rows import REGION_COLUMNS, annotation_of, emitted_region, is_newest, region_of_columns
 from backend.db.tables import (
     AnnotationRegionRow,
     AnnotationRow,
@@ -220,10 +219,8 @@ class _Page:
         columns = select(AnnotationVersionRow.__table__, AnnotationRow.label_studio_id).join(
             AnnotationRow, AnnotationRow.id == AnnotationVersionRow.annotation_id
         )
-        other = aliased(AnnotationVersionRow)  # that went to another task, maybe, which is on another page
-        newest = select(func.max(other.updated_at)).where(other.annotation_id == AnnotationRow.id).scalar_subquery()
         of_tasks = columns.where(AnnotationVersionRow.task_id.in_(tasks), AnnotationRow.deleted.is_(False))
-        found = of_tasks.where(AnnotationVersionRow.updated_at == newest).order_by(AnnotationRow.label_studio_id)
+        found = of_tasks.where(is_newest()).order_by(AnnotationRow.label_studio_id)
         by_task: dict[int, list[Row[Any]]] = defaultdict(list)
         for row in self._connection.execute(found):
             by_task[row.task_id].append(row)

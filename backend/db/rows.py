@@ -6,9 +6,10 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy.orm import aliased
 
-from backend.db.tables import AnnotationRegionRow, AnnotationVersionRow, PredictionRegionRow
+from backend.db.tables import AnnotationRegionRow, AnnotationRow, AnnotationVersionRow, PredictionRegionRow
 from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
 from backend.domain.geometry import Box
 from backend.domain.records import Proposal, Region
@@ -30,6 +31,13 @@ _REGION = (
 )
 REGION_COLUMNS = tuple(getattr(AnnotationRegionRow, name) for name in _REGION)
 _fields = attrgetter(*_REGION)
+
+
+def is_newest() -> ColumnElement[bool]:
+    """Condition on a version of an annotation: no later one replaced it, be it on another task."""
+    other = aliased(AnnotationVersionRow)
+    newest = select(func.max(other.updated_at)).where(other.annotation_id == AnnotationRow.id).scalar_subquery()
+    return AnnotationVersionRow.updated_at == newest
 
 
 def annotation_of(
