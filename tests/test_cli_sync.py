@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
@@ -11,6 +11,7 @@ import pytest
 
 from backend.bootstrap import build_worker, open_database
 from backend.cli import run
+from backend.ports import UnitOfWork
 from backend.services.corrections import CorrectionsService
 from backend.settings import Settings
 from tests.facts import UID, annotated, make_annotation, make_region
@@ -61,6 +62,19 @@ def test_sync_without_an_answer_is_one_line_and_exit_code_1(
     assert error.count("\n") == 1
 
 
+def run_worker_until(
+    logged: str, settings: Settings, unit_of_work: Callable[[], UnitOfWork], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Let the worker run until it logged this, or ended by a defect."""
+    stop = Event()
+    thread = Thread(target=build_worker(settings, unit_of_work).run, args=(stop,))
+    thread.start()
+    while logged not in caplog.text and thread.is_alive():
+        sleep(0.01)
+    stop.set()
+    thread.join()
+
+
 def test_the_worker_syncs_every_known_project_on_its_timer(
     label_studio: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -72,13 +86,7 @@ def test_the_worker_syncs_every_known_project_on_its_timer(
         unit.projects.set_score_threshold("8.1795423412", 0.5)  # Label Studio knows no such project
         unit.commit()
     answers(label_studio, "/api/projects/8/", {}, 404)
-    stop = Event()
-    thread = Thread(target=build_worker(settings, unit_of_work).run, args=(stop,))
-    thread.start()
-    while "project=8" not in caplog.text:
-        sleep(0.01)
-    stop.set()
-    thread.join()
+    run_worker_until("project=8", settings, unit_of_work, caplog)
     assert "sync project=7 repaired=3 tasks +1 ~0 -0, annotations +1 ~0 -0" in caplog.text
     assert "sync project=8: Label Studio at" in caplog.text
 
@@ -92,13 +100,7 @@ def test_the_worker_leaves_projects_alone_that_have_the_number_of_a_known_one_in
     with unit_of_work() as unit:
         unit.projects.set_score_threshold("7.1600000000", 0.5)
         unit.commit()
-    stop = Event()
-    thread = Thread(target=build_worker(settings, unit_of_work).run, args=(stop,))
-    thread.start()
-    while "sync project=7" not in caplog.text and thread.is_alive():
-        sleep(0.01)
-    stop.set()
-    thread.join()
+    run_worker_until("sync project=7", settings, unit_of_work, caplog)
     assert "project 7 is another one in this Label Studio" in caplog.text
     with unit_of_work() as unit:
         assert [project.uid for project in unit.projects.all()] == ["7.1600000000"]
