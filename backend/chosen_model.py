@@ -5,7 +5,7 @@ from os.path import expanduser, isdir
 
 import click
 
-from backend.bootstrap import base_version, build_detector, open_database
+from backend.bootstrap import build_detector, open_database
 from backend.domain.learning import PRODUCTION, Mode, ModelVersion
 from backend.domain.records import Label
 from backend.errors import UsageError
@@ -35,17 +35,23 @@ def open_detector(model: str | None, *, as_published: bool = False) -> tuple[Det
     settings = Settings.from_env()
     if as_published:
         settings = replace(settings, overlapping_labels=True, box_voting=False, mirrored=False)
+    detector, settings, _ = _open(model, settings)
+    return detector, settings
+
+
+def _open(model: str | None, settings: Settings) -> tuple[Detector, Settings, ModelVersion | None]:
+    """The detector, said on stderr; the settings of its base; and the version, where it is a project's own."""
     named = _project_and_version(model)
     if named is None:
         settings = replace(settings, model=model or settings.model)
     base = build_detector(settings)
     detector: Detector = base
+    version = None if named is None else _version(settings, *named, base.version)
     if named is not None:
-        version = _version(settings, *named, base.version)
         detector = GlipModels(base, VersionFolders(settings.home)).open(version)
     remark = f" ({_DEMO_GRADE})" if settings.model == DEMO_MODEL and detector is base else ""
     click.echo(f"glip-label: model {detector.version}{remark}", err=True)
-    return detector, settings
+    return detector, settings, version
 
 
 def open_base(model: str | None) -> Settings:
@@ -58,9 +64,7 @@ def open_base(model: str | None) -> Settings:
         ModelError: there is no such model.
         UsageError: there is no such project or version, or it is an adapter.
     """
-    detector, settings = open_detector(model)
-    named = _project_and_version(model)
-    version = None if named is None else _version(settings, *named, base_version(settings))
+    detector, settings, version = _open(model, Settings.from_env())
     if version is None:
         return settings
     if version.mode is not Mode.FULL:

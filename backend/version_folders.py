@@ -17,6 +17,18 @@ from backend.errors import ModelError, StorageError
 ABOUT = "version.json"
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is not there.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
 class VersionFolders:
     """``ports.learning.VersionFiles`` on this machine's disk."""
 
@@ -26,10 +38,7 @@ class VersionFolders:
 
     def work(self, job: int) -> Path:
         folder = self._jobs / str(job)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{folder}: cannot be made ({error.strerror})") from error
+        make_folder(folder)
         return folder
 
     def discard(self, job: int) -> None:

@@ -16,7 +16,7 @@ from backend.domain.learning import Mode
 from backend.domain.records import Label, Picture, Proposal
 from backend.domain.review import CARDS, LABEL_STUDIO, ReviewMode
 from backend.domain.training_data import LabelledBox
-from backend.errors import ImageError, StorageError, UsageError
+from backend.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from backend.analysis.simulated_project import Round
@@ -109,6 +109,7 @@ def command(  # one argument per option
     chosen = tuple(dict.fromkeys(strategies)) or STRATEGIES
     from backend.analysis.simulation_report import report
     from backend.services.simulate import Simulation, SimulationSettings
+    from backend.version_folders import make_folder
 
     data = read_data(images, train, test)
     settings = SimulationSettings(
@@ -119,20 +120,13 @@ def command(  # one argument per option
         costs=CARDS if review == ReviewMode.CARDS else LABEL_STUDIO,
     )
     with nullcontext(work) if work else TemporaryDirectory(prefix="glip-label-") as folder:
-        _make(Path(folder))
+        make_folder(Path(folder))
         simulation = Simulation(data.project, build_tools(model, data, Path(folder)), settings)
         figures = report(list(_followed(simulation, chosen, seeds)))
     # First, as a picture may be one that cannot be written, and the figures took hours.
     click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(table(figures)))
     if plot is not None:
         draw(figures, plot)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be made ({error.strerror})") from error
 
 
 @dataclass(frozen=True, slots=True)
