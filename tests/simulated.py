@@ -12,6 +12,7 @@ from backend.domain.learning import Contest, Mode, ModelVersion, Ruling, Trainin
 from backend.domain.records import Label, Picture, Proposal, Query
 from backend.domain.training_data import FrozenData, Part
 from backend.errors import TrainingError
+from backend.kept_trainings import KeptTrainings
 from backend.ports import Detector
 from backend.services.simulate import SimulationTools, TrueProject
 from backend.services.simulated_view import TrueImage
@@ -104,5 +105,6 @@ def no_precision(proposals: Sequence[Sequence[Proposal]]) -> tuple[float | None,
 
 
 def make_tools(learner: Learner, folder: Path, **changed: Any) -> SimulationTools:
-    parts = {"images": PicturesByHash(), "judge": always, "precision": no_precision, "folder": folder}
-    return SimulationTools(models=learner, trainer=learner, **{**parts, **changed})
+    train = KeptTrainings(learner, learner.base, folder).train
+    parts = {"images": PicturesByHash(), "judge": always, "precision": no_precision}
+    return SimulationTools(models=learner, train=train, **{**parts, **changed})

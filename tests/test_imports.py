@@ -22,6 +22,7 @@ TABLE = {
     "backend.db": f"{CORE} backend.db sqlalchemy alembic",
     "backend.detector": f"{CORE} backend.device backend.model_folders glip_model torch numpy",
     "backend.device": "backend.errors torch",
+    "backend.kept_trainings": f"{CORE} backend.services filelock",
     "backend.trainer": f"{CORE} backend.device glip_model torch numpy",
     "backend.simulation_output": f"{CORE} backend.analysis matplotlib",
     "backend.web": f"{CORE} backend.web backend.services backend.bootstrap integrations.label_studio flask werkzeug",

@@ -72,7 +72,8 @@ STRATEGIES = ("zero-shot", "random", "active")  # not imported, so that --help s
 @click.option(
     "--work",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Keep what was trained in this folder: a stopped simulation goes on from there when it is started again.",
+    help="Keep what was trained in this folder: a stopped simulation goes on from there when it is started again, and "
+    "several commands can share it.",
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the curves into this file (.png, .svg, .pdf).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -203,6 +204,7 @@ def build_tools(model: str | None, data: SimulationData, folder: Path) -> "Simul
     """Pick what real projects work with, apart from Label Studio and the database."""
     from backend.bootstrap import build_learning
     from backend.chosen_model import open_base
+    from backend.kept_trainings import KeptTrainings
     from backend.services.gate import judge
     from backend.services.simulate import SimulationTools
 
@@ -210,11 +212,10 @@ def build_tools(model: str | None, data: SimulationData, folder: Path) -> "Simul
     models, trainer = build_learning(open_base(model), images)
     return SimulationTools(
         models=models,
-        trainer=trainer,
+        train=KeptTrainings(trainer, models.base, folder).train,
         images=images,
         judge=judge,
         precision=lambda proposals: measured(data.test, proposals),
-        folder=folder,
     )
 
 

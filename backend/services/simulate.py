@@ -5,12 +5,9 @@ from what the person left, the gate judges it, scores and thresholds are fitted 
 the person is simulated: training, fits, gate and choice are those of real projects.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from time import monotonic
 
 from backend.analysis.acquisition import choosing_pays
 from backend.analysis.simulated_annotator import Annotator, Human
@@ -28,9 +25,8 @@ from backend.domain.records import Label, Proposal
 from backend.domain.review import FLOOR, LABEL_STUDIO, Costs, slow
 from backend.domain.training_data import FrozenData, Part, ReviewedImage
 from backend.domain.verdicts import VerdictKind
-from backend.errors import ImageError, StorageError
+from backend.errors import ImageError
 from backend.ports import Detector, Images, Models
-from backend.ports.learning import Trainer
 from backend.services.next_batch import choose
 from backend.services.ordering import Work, rounds_of
 from backend.services.prelabel import PrelabelSettings, Skipped, prelabel
@@ -38,7 +34,6 @@ from backend.services.simulated_view import Seen, TrueImage, View
 
 FIXED_CUTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 _DETECTED_AT_ONCE = 8
-_TRAINED = "trained.json"
 
 _Proposals = Sequence[Sequence[Proposal]]
 
@@ -85,22 +80,30 @@ Precision = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Trained:
+    """The folder of what was trained, and the seconds that it took."""
+
+    folder: Path
+    mode: Mode
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SimulationTools:
     """What does the work, as in real projects.
 
     Attributes:
+        train: learns from frozen data, going on from the model in a folder where one is given.
         images: takes an image's SHA-256 for its reference.
         judge: the gate.
         precision: AP and AP50 of the proposals for each test image, in ``[0, 1]``.
-        folder: where trainings work and what was trained stays, to be taken up by the same project run again.
     """
 
     models: Models
-    trainer: Trainer
+    train: Callable[[FrozenData, TrainingRequest, Path | None], Trained]
     images: Images
     judge: Callable[[Contest], Ruling]
     precision: Callable[[_Proposals], Precision]
-    folder: Path
 
 
 class _Model:
@@ -171,24 +174,15 @@ class Simulation:
             yield run.next_round()
 
     def trained(self, data: FrozenData, start: Path | None, seed: int) -> tuple[_Model, float]:
-        """Train on frozen data, or take up what was trained on it; give the model, and the seconds it took.
+        """Learn from frozen data; give the model, and the seconds that it took.
 
         ``start`` is the folder of ``data.start``.
         """
-        base, settings = self.tools.models.base, self.settings
-        self._versions.append(next_version_name(base, self._versions))
-        request = TrainingRequest("command", settings.mode, settings.minutes, seed=seed)
-        of = f"{base} {request.mode} {request.minutes} {seed} {data.fingerprint}"
-        folder = self.tools.folder / sha256(of.encode()).hexdigest()[:20]
-        trained = folder / _TRAINED
-        if not trained.exists():
-            began = monotonic()
-            mode = self.tools.trainer.train(data, request, start, folder, lambda progress: None)
-            facts = {"mode": mode, "seconds": monotonic() - began}
-            _write(trained, json.dumps(facts))
-        facts = json.loads(trained.read_text(encoding="utf-8"))
-        whole = folder if facts["mode"] == Mode.FULL else None
-        return _Model(self.tools.models.open_folder(folder), self._versions[-1], self, whole), facts["seconds"]
+        self._versions.append(next_version_name(self.tools.models.base, self._versions))
+        request = TrainingRequest("command", self.settings.mode, self.settings.minutes, seed=seed)
+        done = self.tools.train(data, request, start)
+        whole = done.folder if done.mode is Mode.FULL else None
+        return _Model(self.tools.models.open_folder(done.folder), self._versions[-1], self, whole), done.seconds
 
 
 class _Run:
@@ -328,16 +322,6 @@ class _Learned:
     ruling: Ruling | None = None
     seconds: float = 0.0
     looked_again: Ruling | None = None
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: where the disk is full, the simulation can go on later."""
-    aside = path.with_suffix(".aside")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _work(task: int, ordered: bool, seen: Seen) -> Work:
