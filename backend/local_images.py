@@ -116,15 +116,20 @@ def _named(argument: str) -> Iterator[Path]:
                 yield match
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise UsageError(f"cannot list {error.filename}: {error.strerror}") from error
-
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(parent, name)
+def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Every image below a folder, also where links lead, but for folders whose real paths are ``above``: a circle."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise UsageError(f"cannot list {folder}: {error.strerror}") from error
+    for path in (folder / name for name in names if not name.startswith(".")):
+        if os.path.isdir(path):
+            yield from _below(path, above | {real})
+        elif path.suffix.lower() in SUFFIXES:
+            yield path
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

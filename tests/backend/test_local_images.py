@@ -25,6 +25,17 @@ def test_a_folder_means_all_images_below_it_but_hidden_ones(folder: Path) -> Non
     assert names(find_images([str(folder)]), folder) == ["a.png", "b.JPG", "deep/er/c.tif"]
 
 
+def test_linked_folders_are_looked_into_and_circles_of_links_end(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "far.jpg").touch()
+    (folder / "linked").symlink_to(elsewhere)
+    for circle, end in ((elsewhere / "back", folder), (folder / "round", folder), (folder / "self", Path("self"))):
+        circle.symlink_to(end)
+    assert names(find_images([str(folder)]), folder) == ["a.png", "b.JPG", "deep/er/c.tif", "linked/far.jpg"]
+
+
 def test_a_pattern_means_the_images_it_matches(folder: Path) -> None:
     assert names(find_images([str(folder / "*")]), folder) == ["a.png", "b.JPG", "deep/er/c.tif"]
     assert names(find_images([str(folder / "**" / "*.tif")]), folder) == ["deep/er/c.tif"]
