@@ -1,7 +1,7 @@
 """Folders of training jobs and of model versions, below ``HOME``.
 
 ``versions/PROJECT/NAME`` appears whole or not at all, and is never changed afterwards; names that begin with a dot are
-not versions. ``jobs/ID`` is what a job works in, checkpoints included.
+not versions. ``jobs/ID`` is what a job works in, checkpoints included; it may be on another file system.
 """
 
 import json
@@ -43,6 +43,8 @@ class VersionFolders:
 
     def discard(self, job: int) -> None:
         shutil.rmtree(self._jobs / str(job), ignore_errors=True)
+        for staged in self._versions.glob(f"*/.job-{job}-*"):
+            shutil.rmtree(staged, ignore_errors=True)
 
     def stage(self, job: TrainingJob, about: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         """As ``ports.learning.VersionFiles``."""
@@ -78,8 +80,9 @@ class VersionFolders:
         shutil.rmtree(leftover, ignore_errors=True)
 
     def _staged(self, job: TrainingJob) -> Path:
-        # Each claim has its own: a worker that lost the job may still be writing.
-        return self._jobs / str(job.id) / f"version-{job.attempts}"
+        # Beside the versions, or it could not be renamed to one where machines share that folder alone. Each claim has
+        # its own: a worker that lost the job may still be writing.
+        return self._versions / job.project / f".job-{job.id}-{job.attempts}"
 
     def folder(self, version: ModelVersion) -> Path:
         """As ``ports.learning.VersionFiles``."""
