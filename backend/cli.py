@@ -17,7 +17,7 @@ COMMANDS = {
     "prelabel": "Find boxes in pictures: COCO or Label Studio JSON, and drawings.",
     "evaluate": "Average precision of a model on COCO annotations.",
     "serve": "Run the service that Label Studio asks for predictions.",
-    "worker": "Apply the events that came in.",
+    "worker": "Apply the events that came in, train and fit scores.",
     "sync": "Make what is known of a project equal to Label Studio's state.",
     "connect": "Register the service with a Label Studio project.",
     "demo": "Start Label Studio and the service with a pre-annotated project.",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 def command(images: Path, annotations: Path, model: str | None, project: str | None, as_json: bool) -> None:
     """Measure a model on a COCO data set: it is asked for every category in every image.
 
+    It detects as the official network does: each picture is looked at once, and an object may get several names.
     A project's model is asked with the words of the project's labelling config where a label has the category's name.
 
     AP is COCO's: the mean over overlaps from 0.50 to 0.95; AP50 is at an overlap of 0.50.

@@ -26,7 +26,7 @@ log = logging.getLogger("glip_label.serve")
 @click.option("--host", help="Address to listen on; 0.0.0.0 for all.  [default: GLIP_LABEL_HOST or 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: GLIP_LABEL_PORT or 9090]")
 @click.option("--model", help="Model by name, or its folder.  [default: GLIP_LABEL_MODEL or glip-nano]")
-@click.option("--worker/--no-worker", default=True, help="Also apply the events that come in.  [default: worker]")
+@click.option("--worker/--no-worker", default=True, help="Also do what `glip-label worker` does.  [default: worker]")
 def command(host: str | None, port: int | None, model: str | None, worker: bool) -> None:
     """Run the service that Label Studio asks for predictions.
 

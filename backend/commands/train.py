@@ -43,7 +43,7 @@ _POLL_SECONDS = 0.5
     help="With --mode full, leave a part as it is: backbone, pyramid, text_encoder, tower, head, or any beginning of "
     "parameters' names, such as tower.0. May be repeated.",
 )
-@click.option("--from-base", is_flag=True, help="Begin at the base model, not at the version in production.")
+@click.option("--from-base", is_flag=True, help="Begin at the base model, not at what was trained before.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 def command(
     project: str,

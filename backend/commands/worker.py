@@ -14,9 +14,9 @@ import click
 @click.option("--retry", is_flag=True, help="First let events wait again that could not be applied.")
 @click.option("--until-stdin-ends", is_flag=True, hidden=True)
 def command(once: bool, retry: bool, until_stdin_ends: bool) -> None:
-    """Apply the events that came in, until Ctrl-C.
+    """Apply the events that came in, train and fit scores where that is due, and poll Label Studio, until Ctrl-C.
 
-    `glip-label serve` does the same beside answering; this is for a machine of its own, or after serving with
+    `glip-label serve` has the same done beside answering; this is for a machine of its own, or after serving with
     --no-worker. Any number may run at once.
 
     \b

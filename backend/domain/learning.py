@@ -46,7 +46,7 @@ class TrainingRequest:
         promote: whether a candidate that is better goes into production.
         self_training: whether to learn also from what the version in production is sure of on unreviewed images.
         frozen: in mode "full" what stays as it is, as beginnings of parameters' names.
-        from_base: whether to begin at the base although a whole model is in production.
+        from_base: whether to begin at the base although a whole model was trained before.
     """
 
     reason: str
