@@ -100,8 +100,8 @@ def write_label_studio(outcomes: Outcomes, out: Path, target: ImageTarget, addre
     return [out]
 
 
-def draw(found: Found, name: str, folder: Path, labels: tuple[str, ...]) -> Path:
-    """Draw one image's boxes into ``folder``, under its relative ``name``, and return the path.
+def draw(found: Found, name: str, folder: Path, labels: tuple[str, ...]) -> None:
+    """Draw one image's boxes into ``folder``, under its relative ``name``.
 
     JPEG and PNG keep their names and formats; others get ``.jpg`` appended.
 
@@ -114,7 +114,6 @@ def draw(found: Found, name: str, folder: Path, labels: tuple[str, ...]) -> Path
     drawn = draw_proposals(found.picture, found.proposals, label_colours(labels))
     with written_aside(path) as aside:
         drawn.save(aside, _DRAWN_AS[path.suffix.lower()], quality=90)
-    return path
 
 
 def _labelled_image(image: FoundIn, category_ids: Mapping[str, int]) -> LabelledImage:

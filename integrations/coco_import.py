@@ -224,7 +224,7 @@ class _Reader:
             self._found.notes["clipped boxes"] += 1
         if segmentation and _flat(segmentation) != [number for point in outline.polygon for number in point]:
             self._found.notes["outlines that are taken in as boxes"] += 1
-        return DatasetBox(drawn, outline, (label_ids[category],), _provenance(row, image))
+        return DatasetBox(drawn, outline, (label_ids[category],), _provenance(row))
 
     def _turned(self, row: Mapping[str, Any], image: DatasetImage) -> tuple[RotatedBox, Outline | None]:
         """The box as it was drawn: turned, if it is one of ours that still has the bounds we gave it."""
@@ -277,7 +277,7 @@ def _flat(segmentation: object) -> list[object]:
     return [number for polygon in polygons if isinstance(polygon, list) for number in polygon]
 
 
-def _provenance(row: Mapping[str, Any], image: DatasetImage) -> Provenance:
+def _provenance(row: Mapping[str, Any]) -> Provenance:
     score = row.get("model_score")
     return Provenance(
         task_id=whole(row.get("task_id")),

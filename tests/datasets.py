@@ -64,10 +64,9 @@ class FakeProject:
     def images(self) -> Iterator[AnnotatedImage]:
         yield from self.stored
 
-    def add(self, labels: Sequence[DatasetLabel], images: Iterable[AnnotatedImage]) -> int:
+    def add(self, labels: Sequence[DatasetLabel], images: Iterable[AnnotatedImage]) -> None:
         self.known = tuple(labels)
         self.stored = list(images)
-        return len(self.stored)
 
 
 def export_to(folder: Path, project: AnnotatedImages, request: ExportRequest = EVERYTHING) -> Export:

@@ -63,8 +63,8 @@ def _train(out: Path, folders: list[Path], options: dict[str, object]) -> None:
     from glip_model.pretraining.recipe import DEFAULT_SETS
     from glip_model.pretraining.run import PretrainingError, RunSettings, pretrain
 
-    names = {"minutes": "minutes", "steps": "steps", "seed": "seed", "init": "init", "processes": "processes"}
-    given = {field: options[option] for option, field in names.items() if options[option] is not None}
+    names = ("minutes", "steps", "seed", "init", "processes")
+    given = {name: options[name] for name in names if options[name] is not None}
     given["mixture"] = Mixture() if options["stage"] == "mixture" else SCENES_ONLY
     given["words_only"] = options["stage"] == "words"
     settings = RunSettings(early_fusion=not options["no_fusion"], **given)  # type: ignore[arg-type]

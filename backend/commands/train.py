@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from backend.commands.numbers import RealRange
+from backend.domain.learning import Mode, TrainingJob, TrainingProgress, TrainingRequest, job_to_json
 from backend.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
-    from backend.domain.learning import TrainingJob, TrainingProgress
     from backend.services.training import Training
     from backend.training_process import TrainingProcess
 
@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.5
 
 @click.command()
 @click.option("--project", required=True, help="Name or id of the Label Studio project.")
-@click.option("--mode", type=click.Choice(["prompt", "head", "full"]), help="What to train.  [default: by the data]")
+@click.option("--mode", type=click.Choice([each.value for each in Mode]), help="What to train.  [default: by the data]")
 @click.option("--minutes", type=RealRange(0, min_open=True), help="Train for this long at most.")
 @click.option("--images", type=click.IntRange(1), help="Learn from this many reviewed images at most.")
 @click.option(
@@ -71,7 +71,6 @@ def command(
         raise UsageError("--freeze goes with --mode full: the other modes freeze all but their own part")
     from backend.bootstrap import build_detector, open_database
     from backend.device import check_device
-    from backend.domain.learning import Mode, TrainingRequest, job_to_json
     from backend.services.corrections import CorrectionsService
     from backend.services.projects import find_project
     from backend.services.training import Training
@@ -103,7 +102,7 @@ def command(
         click.echo(done.outcome)
 
 
-def watch(training: "Training", job: "TrainingJob", process: "TrainingProcess") -> "TrainingJob":
+def watch(training: "Training", job: TrainingJob, process: "TrainingProcess") -> TrainingJob:
     """Show the progress until the job is closed, by whomever.
 
     Raises:
@@ -140,7 +139,7 @@ def watch(training: "Training", job: "TrainingJob", process: "TrainingProcess") 
         process.close()
 
 
-def progress_line(progress: "TrainingProgress") -> str:
+def progress_line(progress: TrainingProgress) -> str:
     """Show a progress to people: ``train 120/200, epoch 6, loss 0.412, 35 s left``."""
     parts = [f"{progress.stage} {progress.step}/{progress.steps}" if progress.steps else progress.stage]
     if progress.epoch is not None:

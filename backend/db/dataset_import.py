@@ -38,25 +38,22 @@ class SqlImportedImages:
         self._title = title
         self._uid = f"{LOCAL_PROJECT}.{sha256(title.encode()).hexdigest()[:16]}"
 
-    def add(self, labels: Sequence[DatasetLabel], images: Iterable[AnnotatedImage]) -> int:
+    def add(self, labels: Sequence[DatasetLabel], images: Iterable[AnnotatedImage]) -> None:
         """Keep a data set under its ids; all or nothing.
 
         Raises:
             UsageError: there is a project of this title already.
             StorageError: the database failed.
         """
-        count = 0
         try:
             with Session(self._engine) as session:
                 self._add_project(session, labels)
                 for image in images:
                     self._add_image(session, image)
-                    count += 1
                     session.expunge_all()  # so that memory does not grow
                 session.commit()
         except SQLAlchemyError as error:
             raise storage_error(self._engine, error) from error
-        return count
 
     def _add_project(self, session: Session, labels: Sequence[DatasetLabel]) -> None:
         if session.scalar(select(ProjectRow.uid).filter_by(title=self._title)) is not None:

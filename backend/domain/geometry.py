@@ -102,6 +102,8 @@ class RotatedBox:
 def percent_to_pixels(value: PercentBox, width: float, height: float) -> RotatedBox:
     """Bring Label Studio's percent into the pixels of an upright image of ``width`` x ``height``.
 
+    It is turned in pixels; Label Studio's own exporters turn in percent, which shears the rectangle.
+
     Raises:
         ValueError: a number is not finite.
     """
@@ -115,20 +117,11 @@ def pixels_to_percent(box: RotatedBox, width: float, height: float) -> PercentBo
     return PercentBox(x, y, box.width * 100 / width, box.height * 100 / height, box.rotation)
 
 
-def corners_of(value: PercentBox, width: float, height: float) -> tuple[Point, Point, Point, Point]:
-    """Corners of an annotated rectangle in pixels of an image of that size; they may lie outside it.
-
-    Order: top left, top right, bottom right, bottom left, as named before the rotation, which is clockwise around the
-    top left in pixels (Label Studio's own exporters rotate in percent, which shears the rectangle).
-    """
-    return percent_to_pixels(value, width, height).corners
-
-
 def visible_bounds(value: PercentBox, width: float, height: float) -> Box:
     """Smallest upright box around the part of an annotated rectangle's bounds that is inside the image, in pixels.
 
     It has no area where the rectangle lies outside.
     """
-    corners = corners_of(value, width, height)
+    corners = percent_to_pixels(value, width, height).corners
     xs, ys = ([min(max(0.0, corner[axis]), (width, height)[axis]) for corner in corners] for axis in (0, 1))
     return Box(min(xs), min(ys), max(xs), max(ys))

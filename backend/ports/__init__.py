@@ -298,8 +298,8 @@ class ReviewedProjects(Protocol):
 class ImportedImages(Protocol):
     """A project that takes a data set in."""
 
-    def add(self, labels: Sequence[DatasetLabel], images: Iterable[AnnotatedImage]) -> int:
-        """Keep labels and images under their ids, and return how many images there were; all or nothing.
+    def add(self, labels: Sequence[DatasetLabel], images: Iterable[AnnotatedImage]) -> None:
+        """Keep labels and images under their ids; all or nothing.
 
         Raises:
             UsageError: the project holds something already.

@@ -13,8 +13,8 @@ IMAGE_TAG = "image"
 
 def import_images(
     target: ImportedImages, labels: Sequence[DatasetLabel], images: Iterable[DatasetImage], moment: datetime
-) -> int:
-    """Add labels and images to a project and return how many images there were.
+) -> None:
+    """Add labels and images to a project; all or nothing.
 
     Args:
         target: the project.
@@ -27,7 +27,7 @@ def import_images(
         StorageError: the database cannot be used.
     """
     names = {label.id: label.name for label in labels}
-    return target.add(labels, (annotated(image, names, moment) for image in images))
+    target.add(labels, (annotated(image, names, moment) for image in images))
 
 
 def annotated(image: DatasetImage, names: dict[int, str], moment: datetime) -> AnnotatedImage:

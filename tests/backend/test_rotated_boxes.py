@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.domain.annotations import PercentBox
-from backend.domain.geometry import Box, corners_of, visible_bounds
+from backend.domain.geometry import Box, percent_to_pixels, visible_bounds
 
 quick = settings(deadline=None)  # other work on the machine must not fail a test
 percents = st.floats(-50, 150)
@@ -39,7 +39,7 @@ def test_the_rotation_is_in_pixels_around_the_top_left_corner(
 @quick
 @given(st.builds(PercentBox, percents, percents, shares, shares, turns), sides, sides)
 def test_a_rotation_keeps_the_sides_and_the_top_left_corner(value: PercentBox, width: int, height: int) -> None:
-    corners = corners_of(value, width, height)
+    corners = percent_to_pixels(value, width, height).corners
     assert corners[0] == (value.x * width / 100, value.y * height / 100)
     lengths = [math.dist(corners[index], corners[(index + 1) % 4]) for index in range(4)]
     assert lengths == pytest.approx([value.width * width / 100, value.height * height / 100] * 2, abs=1e-6)
