@@ -3,8 +3,9 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
@@ -20,7 +21,7 @@ class Settings:
     """What the service and the commands run with. Secrets are left out of ``repr``.
 
     Attributes:
-        home: folder of the database, the pulled models and the caches.
+        home: folder of all that is kept: database, versions, images, pulled models, caches, jobs at work, the demo.
         database_url: SQLAlchemy URL; a SQLite file in ``home`` by default.
         model: name of a bundled or pulled model, or a folder.
         device: torch device, or None for a GPU where there is one.
@@ -78,24 +79,24 @@ class Settings:
         return cls(
             home=home,
             database_url=values.get("DATABASE_URL", f"sqlite:///{home.absolute() / 'glip-label.sqlite3'}"),
-            model=values.get("MODEL", "glip-nano"),
+            model=values.get("MODEL", _default("model")),
             device=values.get("DEVICE"),
             label_studio_url=_base_url(values.get("LABEL_STUDIO_URL")),
             label_studio_token=_header_value(values, "LABEL_STUDIO_TOKEN"),
-            host=values.get("HOST", "127.0.0.1"),
-            port=_whole_number(values, "PORT", 9090, 65535),
+            host=values.get("HOST", _default("host")),
+            port=_whole_number(values, "PORT", 65535),
             basic_auth=_basic_auth(values),
             webhook_secret=_header_value(values, "WEBHOOK_SECRET"),
             image_hosts=frozenset(host.strip().lower() for host in values.get("IMAGE_HOSTS", "").split(",")) - {""},
-            score_threshold=_number(values, "SCORE_THRESHOLD", FIRST_THRESHOLD, 1.0),
-            sync_minutes=_number(values, "SYNC_MINUTES", 10.0, 10080.0),
-            train_after=_whole_number(values, "TRAIN_AFTER", 25, 10**9),
-            train_hours=_number(values, "TRAIN_HOURS", 0.0, 8760.0),
-            train_minutes=_number(values, "TRAIN_MINUTES", 0.0, 1e6),
+            score_threshold=_number(values, "SCORE_THRESHOLD", 1.0),
+            sync_minutes=_number(values, "SYNC_MINUTES", 10080.0),
+            train_after=_whole_number(values, "TRAIN_AFTER", 10**9),
+            train_hours=_number(values, "TRAIN_HOURS", 8760.0),
+            train_minutes=_number(values, "TRAIN_MINUTES", 1e6),
             correct_edges=_switch(values, "CORRECT_EDGES"),
             overlapping_labels=_switch(values, "OVERLAPPING_LABELS"),
-            mirrored=_switch(values, "MIRRORED", "1"),
-            predict_seconds=_number(values, "PREDICT_SECONDS", 85.0, 86400.0),
+            mirrored=_switch(values, "MIRRORED"),
+            predict_seconds=_number(values, "PREDICT_SECONDS", 86400.0),
         )
 
     @property
@@ -114,9 +115,13 @@ def child_environment(**values: str) -> dict[str, str]:
     return {**os.environ, **{PREFIX + name: value for name, value in values.items()}}
 
 
-def _number(values: Mapping[str, str], name: str, default: float, largest: float) -> float:
+def _default(field_name: str) -> Any:
+    return next(each.default for each in fields(Settings) if each.name == field_name)
+
+
+def _number(values: Mapping[str, str], name: str, largest: float) -> float:
     try:
-        number = float(values.get(name, default))
+        number = float(values.get(name, _default(name.lower())))
     except ValueError:
         number = -1.0
     if not 0.0 <= number <= largest:
@@ -124,15 +129,17 @@ def _number(values: Mapping[str, str], name: str, default: float, largest: float
     return number
 
 
-def _whole_number(values: Mapping[str, str], name: str, default: int, largest: int) -> int:
-    number = _number(values, name, default, largest)
+def _whole_number(values: Mapping[str, str], name: str, largest: int) -> int:
+    number = _number(values, name, largest)
     if number != int(number):
         raise UsageError(f"{PREFIX}{name} must be a whole number, not {values[name]!r}")
     return int(number)
 
 
-def _switch(values: Mapping[str, str], name: str, default: str = "0") -> bool:
-    value = values.get(name, default)
+def _switch(values: Mapping[str, str], name: str) -> bool:
+    value = values.get(name)
+    if value is None:
+        return bool(_default(name.lower()))
     if value not in ("0", "1"):
         raise UsageError(f"{PREFIX}{name} must be 1 (on) or 0 (off), not {value!r}")
     return value == "1"

@@ -24,7 +24,7 @@ def _now() -> datetime:
 class TrainingPolicy:
     """When training is due by itself: after so many new annotations, or so many hours; 0 for never."""
 
-    annotations: int = 25
+    annotations: int
     hours: float = 0.0
 
 

@@ -13,6 +13,7 @@ def test_the_defaults_need_nothing_set() -> None:
     settings = Settings.from_env({})
     assert (settings.model, settings.host, settings.port) == ("glip-nano", "127.0.0.1", 9090)
     assert settings.database_url == f"sqlite:///{settings.home / 'glip-label.sqlite3'}"
+    assert settings == Settings(settings.home, settings.database_url)
 
 
 def test_variables_with_the_prefix_are_read(tmp_path: Path) -> None:
