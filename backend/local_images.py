@@ -27,14 +27,7 @@ class LocalImages:
         """
         if (shown := path_as_text(reference)) != reference:
             raise ImageError(f"{shown}: its name is no UTF-8: rename it")
-        path = Path(reference)
-        try:
-            if path.stat().st_size > DEFAULT_LIMITS.max_bytes:  # before reading it
-                raise ImageError(f"{reference}: larger than {DEFAULT_LIMITS.max_bytes:,} bytes")
-            data = path.read_bytes()
-        except OSError as error:
-            raise ImageError(f"{reference}: cannot be read ({error.strerror or error})") from error
-        return decode_picture(data, reference)
+        return decode_picture(_read(reference), reference)
 
 
 def path_as_text(path: str) -> str:
@@ -56,12 +49,17 @@ def read_below(folder: Path, name: str) -> ImageFile:
     path = Path(folder, name)
     if "\0" in name or not _is_inside(path, folder):
         raise ImageError(f"{name!r} leads out of {folder}")
+    return measure_picture(_read(str(path)), str(path))
+
+
+def _read(reference: str) -> bytes:
+    path = Path(reference)
     try:
         if path.stat().st_size > DEFAULT_LIMITS.max_bytes:  # before reading it
-            raise ImageError(f"{path}: larger than {DEFAULT_LIMITS.max_bytes:,} bytes")
-        return measure_picture(path.read_bytes(), str(path))
+            raise ImageError(f"{reference}: larger than {DEFAULT_LIMITS.max_bytes:,} bytes")
+        return path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ImageError(f"{reference}: cannot be read ({error.strerror or error})") from error
 
 
 def find_images(arguments: Sequence[str], outside: Path | None = None) -> list[Path]:
