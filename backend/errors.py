@@ -11,7 +11,9 @@
     ├── LeaseLostError        a job that another worker took over exit 1
     ├── StorageError          database or folder: cannot be used  exit 1, HTTP 503
     │   └── ValueRefusedError a value that it cannot hold         exit 1, HTTP 422
-    └── LabelStudioError      Label Studio away or refusing       exit 1, HTTP 502
+    ├── LabelStudioError      Label Studio away or refusing       exit 1, HTTP 502
+    ├── HubError              of backend.hub: Hugging Face away   exit 1
+    └── ServerStartError      of integrations.processes           exit 1
 
 Each message is one line that names the thing (id, path, field) and the cure. The command line prints it without a
 traceback; the web handler answers it with its status and a request id.

@@ -22,7 +22,7 @@ class Detector(Protocol):
 
     @property
     def version(self) -> str:
-        """Name of the immutable weights, for example ``glip-nano``; stored with every prediction."""
+        """Name of the immutable weights, for example ``glip-nano-3f9a12cd``; stored with every prediction."""
         ...
 
     def detect(

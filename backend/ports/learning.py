@@ -101,7 +101,7 @@ class TrainingJobs(Protocol):
         ...
 
     def done(self, project: str) -> TrainingJob | None:
-        """Return the newest of a project's jobs that did not fail."""
+        """Return the newest of a project's jobs that made a version, be it promoted or not."""
         ...
 
     def claimable(self, now: datetime) -> Sequence[int]:
