@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from backend.domain.dataset import rounded
 from backend.domain.geometry import Box
-from backend.errors import UsageError
+from backend.errors import ImageError, UsageError
 
 Record = TypeVar("Record")
 
@@ -43,6 +43,18 @@ class LabelledImage:
     width: int
     height: int
     boxes: tuple[LabelledBox, ...] = ()
+
+    def refuse_other_size(self, width: int, height: int, shown: str) -> None:
+        """Hold the size of the upright picture, which ``shown`` names, against what the data set says.
+
+        Raises:
+            ImageError: they differ: its boxes would lie elsewhere.
+        """
+        if (width, height) != (self.width, self.height):
+            raise ImageError(
+                f"{shown} is {width} x {height} upright, its annotations are of {self.width} x {self.height}: correct "
+                "the annotations, or the file's EXIF orientation"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from backend.domain.learning import PRODUCTION
 from backend.domain.records import Label
 from backend.errors import ImageError, UsageError
 from backend.ports import Detector
-from backend.services.prelabel import Found, PrelabelSettings, Skipped, prelabel
+from backend.services.prelabel import PrelabelSettings, Skipped, prelabel
 
 if TYPE_CHECKING:
     from glip_model.evaluation import DetectionScores
@@ -103,7 +103,7 @@ def found_results(
     for image, outcome in zip(dataset.images, bar, strict=True):
         if isinstance(outcome, Skipped):
             raise ImageError(outcome.reason)
-        _refuse_other_size(image, outcome)
+        image.refuse_other_size(outcome.picture.width, outcome.picture.height, outcome.reference)
         boxes = (LabelledBox(found.box, category_ids[found.label], found.score) for found in outcome.proposals)
         labelled.append(replace(image, boxes=tuple(boxes)))
     return results_to_coco(labelled)
@@ -131,13 +131,4 @@ def _refuse_missing(folder: Path, images: Sequence["LabelledImage"]) -> None:
     if missing:
         raise UsageError(
             f"{len(missing)} of {len(images)} images are not in {folder}, the first is {missing[0]}: check --images"
-        )
-
-
-def _refuse_other_size(image: "LabelledImage", found: Found) -> None:
-    picture = found.picture
-    if (picture.width, picture.height) != (image.width, image.height):
-        raise ImageError(
-            f"{found.reference} is {picture.width} x {picture.height} upright, its annotations are of "
-            f"{image.width} x {image.height}: correct the annotations, or the file's EXIF orientation"
         )

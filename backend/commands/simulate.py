@@ -16,7 +16,7 @@ from backend.domain.learning import Mode
 from backend.domain.records import Label, Picture, Proposal
 from backend.domain.review import CARDS, LABEL_STUDIO, ReviewMode
 from backend.domain.training_data import LabelledBox
-from backend.errors import ImageError, UsageError
+from backend.errors import UsageError
 
 if TYPE_CHECKING:
     from backend.analysis.simulated_project import Round
@@ -176,11 +176,7 @@ def _true_images(folder: Path, dataset: "CocoDataset", files: dict[str, Path]) -
     names = {category.id: category.name for category in dataset.categories}
     for image in dataset.images:
         facts = measure_below(folder, image.file_name)
-        if (facts.width, facts.height) != (image.width, image.height):
-            raise ImageError(
-                f"{image.file_name} is {facts.width} x {facts.height} upright, its annotations are of "
-                f"{image.width} x {image.height}: correct the annotations, or the file's EXIF orientation"
-            )
+        image.refuse_other_size(facts.width, facts.height, image.file_name)
         files[facts.sha256] = folder / image.file_name
         boxes = tuple(LabelledBox(each.box, names[each.category_id]) for each in image.boxes)
         yield TrueImage(image.file_name, facts.sha256, image.width, image.height, boxes)
