@@ -71,6 +71,9 @@ class TrainingError(GlipLabelError):
 class LeaseLostError(GlipLabelError):
     """A job that another worker took over, since this one gave no sign of life."""
 
+    def __init__(self, job: int) -> None:
+        super().__init__(f"job {job} is another worker's by now: this one showed no life for too long")
+
 
 class StorageError(GlipLabelError):
     """A database that is missing, read-only, or of another schema; a folder that cannot be written."""

@@ -221,7 +221,7 @@ class Learn:
 
 def _held(held: bool, job: TrainingJob) -> None:
     if not held:
-        raise LeaseLostError(f"job {job.id} is another worker's by now: this one showed no life for too long")
+        raise LeaseLostError(job.id)
 
 
 def _counts(data: FrozenData) -> dict[str, int]:

@@ -146,7 +146,7 @@ class Claim:
             self._told = monotonic()
             self._beat(progress)
         if self._lost:
-            raise LeaseLostError(f"job {self.job.id} is another worker's by now: this one showed no life for too long")
+            raise LeaseLostError(self.job.id)
 
     def release(self) -> None:
         """Let others go on with the job at once."""
