@@ -212,7 +212,7 @@ def announce(settings: Settings, unit_of_work: Callable[[], UnitOfWork], project
     with unit_of_work() as unit:
         state = unit.projects.state(project)
         version = production_version(unit, project, base)
-    if state is None or state.id <= 0:
+    if state is None or state.is_imported:
         return
     from integrations.label_studio.api import label_studio_api
     from integrations.label_studio.connect import Backend as Connected
@@ -252,7 +252,7 @@ def build_sync(settings: Settings, unit_of_work: Callable[[], UnitOfWork], readi
 def _sync_all(settings: Settings, unit_of_work: Callable[[], UnitOfWork], reading: Callable[[], UnitOfWork]) -> None:
     sync = build_sync(settings, unit_of_work, reading)
     with reading() as unit:
-        projects = [(project.id, project.uid) for project in unit.projects.all() if project.id > 0]
+        projects = [(project.id, project.uid) for project in unit.projects.all() if not project.is_imported]
     for project_id, uid in projects:
         try:
             report = sync(project_id, uid)

@@ -97,7 +97,7 @@ class StoredProjects:
 def _config(project: ProjectState) -> LabelingConfig:
     if not project.label_config:
         name = project.title or project.uid
-        if project.id == 0:
+        if project.is_imported:
             raise LabelConfigError(f"project {name!r} was imported, and imported data sets cannot be trained on")
         raise LabelConfigError(
             f"the labelling config of project {name!r} is not known: run `glip-label sync --project {project.id}` first"

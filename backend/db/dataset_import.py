@@ -22,11 +22,10 @@ from backend.db.tables import (
     TaskRow,
 )
 from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel
-from backend.domain.facts import TaskState
+from backend.domain.facts import IMPORTED, TaskState
 from backend.domain.matching import verdicts_of
 from backend.errors import UsageError
 
-LOCAL_PROJECT = 0  # Label Studio's ids begin at 1
 _DATA_KEY = "image"
 
 
@@ -36,7 +35,7 @@ class SqlImportedImages:
     def __init__(self, engine: Engine, title: str) -> None:
         self._engine = engine
         self._title = title
-        self._uid = f"{LOCAL_PROJECT}.{sha256(title.encode()).hexdigest()[:16]}"
+        self._uid = f"{IMPORTED}.{sha256(title.encode()).hexdigest()[:16]}"
 
     def add(self, labels: Sequence[DatasetLabel], images: Iterable[AnnotatedImage]) -> None:
         """Keep a data set under its ids; all or nothing.
@@ -58,7 +57,7 @@ class SqlImportedImages:
     def _add_project(self, session: Session, labels: Sequence[DatasetLabel]) -> None:
         if session.scalar(select(ProjectRow.uid).filter_by(title=self._title)) is not None:
             raise UsageError(f"there is a project {self._title!r} already: choose another name with --project")
-        session.add(ProjectRow(uid=self._uid, label_studio_id=LOCAL_PROJECT, title=self._title))
+        session.add(ProjectRow(uid=self._uid, label_studio_id=IMPORTED, title=self._title))
         session.flush()
         session.add_all(LabelRow(project_uid=self._uid, number=label.id, name=label.name) for label in labels)
         session.flush()

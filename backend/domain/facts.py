@@ -12,6 +12,8 @@ from typing import Any
 
 from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
 
+IMPORTED = 0  # for an id of a project that no Label Studio knows; theirs begin at 1
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectState:
@@ -19,7 +21,7 @@ class ProjectState:
 
     Attributes:
         uid: Label Studio's ``ID.CREATED``, unique over its installations.
-        id: Label Studio's.
+        id: Label Studio's; `IMPORTED` of a data set that was imported.
         title: for people.
         updated_at: Label Studio's time of the other fields; None where they are not known.
         label_config: the labelling config's XML; None where it was not told.
@@ -32,6 +34,11 @@ class ProjectState:
     updated_at: datetime | None = None
     label_config: str | None = None
     labels: tuple[str, ...] = ()
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether it is an imported data set: it is there for export, and Label Studio can tell nothing about it."""
+        return self.id == IMPORTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ def check_verdicts(unit_of_work: Callable[[], UnitOfWork], *, repair: bool = Fal
         How many versions of annotations there are, and on how many of them the stored verdicts differ.
     """
     with unit_of_work() as unit:
-        projects = [project.uid for project in unit.projects.all() if project.id > 0]  # imported data answers nothing
+        projects = [project.uid for project in unit.projects.all() if not project.is_imported]
     checked = differ = 0
     for project in projects:
         last = -1

@@ -59,7 +59,7 @@ class Training:
     def request_due(self, policy: TrainingPolicy) -> list[TrainingJob]:
         """Queue a job for every project that is due by policy, and return the new ones."""
         with self._reading() as unit:
-            projects = [project.uid for project in unit.projects.all() if project.id > 0]
+            projects = [project.uid for project in unit.projects.all() if not project.is_imported]
         reasons = ((project, self._due(project, policy)) for project in projects)
         return [self.request(project, TrainingRequest(reason)) for project, reason in reasons if reason is not None]
 
