@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from backend.domain.annotations import AnnotatedRegion, Annotation, PercentBox
-from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel, Provenance
+from backend.domain.dataset import AnnotatedImage, AttributedAnnotation, DatasetLabel, ImageFile, Provenance
+from backend.errors import ImageError
 from backend.ports import AnnotatedImages
 from backend.services.export import Export, ExportRequest
 from backend.services.import_ import import_images
@@ -69,9 +70,13 @@ class FakeProject:
         self.stored = list(images)
 
 
+def no_file(image: AnnotatedImage) -> ImageFile:
+    raise ImageError(f"{image.reference}: cannot be had")
+
+
 def export_to(folder: Path, project: AnnotatedImages, request: ExportRequest = EVERYTHING) -> Export:
     """Export without copying files, and return the export with its tally."""
-    export = Export(project, request)
+    export = Export(project, request, no_file)
     parts = request.splits.names if request.splits else ()
     with CocoFolder(folder, export.labels, parts, request.predictions is not None) as written:
         for image, content in export.images():

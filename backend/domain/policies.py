@@ -162,7 +162,7 @@ class Splits:
             raise ValueError(f"shares must be 0 or more, and one above 0: {self.shares}")
 
     def of(self, content: str) -> str:
-        """The part of an image with this content (its sha256, or its name where that is not known).
+        """The part of an image with this content (its sha256).
 
         It depends on nothing else, so that an image stays in its part while the data set grows, and so do its copies.
         """

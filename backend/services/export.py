@@ -73,8 +73,7 @@ class Export:
     Args:
         source: the project.
         request: what is wanted.
-        read: gets an image's file, for images that are copied, or whose size or (for parts) content is not known yet;
-            None where files cannot be had.
+        read: gets an image's file, for images that are copied, or whose size or (for parts) content is not known yet.
         copy: whether the files are wanted along with the images.
 
     Raises:
@@ -85,7 +84,7 @@ class Export:
         self,
         source: AnnotatedImages,
         request: ExportRequest,
-        read: Callable[[AnnotatedImage], ImageFile] | None = None,
+        read: Callable[[AnnotatedImage], ImageFile],
         copy: bool = False,
     ) -> None:
         self.tally = Tally()
@@ -140,29 +139,27 @@ class Export:
 
     def _sized(self, image: AnnotatedImage, file_name: str) -> "_Sized | str":
         """Look at the file where that is needed, and find the image's part; a string says why it is left out."""
-        width, height = _known_size(image)
+        size = _known_size(image)
         file = None
         hashless = self._request.splits is not None and image.sha256 is None
-        if self._read is not None and (self._copy or width is None or hashless):
+        if self._copy or size is None or hashless:
             try:
                 file = self._read(image)
             except ImageError as error:
                 self.tally.failures.append(str(error))
                 return "file-cannot-be-had"
             facts = file.facts
-            if width is not None and (width, height) != (facts.width, facts.height):
+            if size not in (None, (facts.width, facts.height)):
                 self.tally.failures.append(
-                    f"{file_name}: annotated at {width} x {height}, the file has {facts.width} x {facts.height}"
+                    f"{file_name}: annotated at {size[0]} x {size[1]}, the file has {facts.width} x {facts.height}"
                 )
                 return "file-has-other-size"
-            width, height = facts.width, facts.height
-        if width is None or height is None:
-            return "size-not-known"
-        sha256 = file.facts.sha256 if file is not None else image.sha256
-        part = self._request.splits.of(sha256 or file_name) if self._request.splits else None
+            size = facts.width, facts.height
+        sha256 = image.sha256 if file is None else file.facts.sha256
+        part = self._request.splits.of(sha256) if self._request.splits and sha256 else None
         if self._request.parts and part not in self._request.parts:
             return "other-part"
-        return _Sized(width, height, sha256, part, file.content if file is not None and self._copy else None)
+        return _Sized(*size, sha256, part, file.content if file is not None and self._copy else None)
 
     def settled(self, image: AnnotatedImage, file_name: str) -> tuple[DatasetImage, bytes | None] | str:
         """Decide what the data set says about an image, and read it where needed; a string says why it is left out."""
@@ -257,7 +254,7 @@ class _Sized:
     content: bytes | None
 
 
-def _known_size(image: AnnotatedImage) -> tuple[int, int] | tuple[None, None]:
+def _known_size(image: AnnotatedImage) -> tuple[int, int] | None:
     """The upright size as the file or, where no one looked at it, as all editors saw it."""
     if image.width is not None and image.height is not None:
         return image.width, image.height
@@ -267,7 +264,7 @@ def _known_size(image: AnnotatedImage) -> tuple[int, int] | tuple[None, None]:
         for region in each.annotation.regions
         if region.image_width and region.image_height
     }
-    return next(iter(seen)) if len(seen) == 1 else (None, None)
+    return next(iter(seen)) if len(seen) == 1 else None
 
 
 def _numbers(labels: Sequence[DatasetLabel], renamed: Sequence[tuple[str, str]]) -> dict[str, int]:

@@ -12,11 +12,11 @@ from backend.domain.policies import AnnotatorPolicy, Splits
 from backend.domain.records import Prediction, Proposal, Region
 from backend.errors import ImageError, UsageError
 from backend.services.export import Export, ExportRequest
-from tests.datasets import START, FakeProject, make_annotation, make_image, make_region
+from tests.datasets import START, FakeProject, make_annotation, make_image, make_region, no_file
 
 
 def exported(*images: AnnotatedImage, **wanted: object) -> tuple[list[DatasetImage], Export]:
-    export = Export(FakeProject(list(images)), ExportRequest(**wanted))  # type: ignore[arg-type]
+    export = Export(FakeProject(list(images)), ExportRequest(**wanted), no_file)  # type: ignore[arg-type]
     return [image for image, _ in export.images()], export
 
 
@@ -140,7 +140,7 @@ def test_a_size_nobody_stored_is_what_the_editor_saw() -> None:
     assert (images[0].width, images[0].height) == (400, 800)
     _, export = exported(replace(image, annotations=(make_annotation(make_region()),)))
     list(export.images())
-    assert export.tally.images["size-not-known"] == 2
+    assert export.tally.images["file-cannot-be-had"] == 2
 
 
 def test_copied_files_tell_hash_and_size_and_those_that_cannot_be_had_are_listed() -> None:
