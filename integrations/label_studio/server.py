@@ -37,7 +37,6 @@ class RunningLabelStudio:
     url: str
     account: Account
     files: Path
-    log: Path
 
 
 @contextmanager
@@ -74,7 +73,7 @@ def label_studio_server(executable: Path, data: Path, *, port: int = 0) -> Itera
         "SSRF_PROTECTION_ENABLED": "false",
     }
     with child_server(command, health_url=f"{url}/health", log=log, environment=environment):
-        yield RunningLabelStudio(url, account, files, log)
+        yield RunningLabelStudio(url, account, files)
 
 
 def copy_empty_database(executable: Path, kept: Path, data: Path) -> None:
