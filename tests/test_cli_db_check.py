@@ -22,14 +22,16 @@ def test_events_that_wait_or_failed_are_counted_and_named(capsys: pytest.Capture
     service = CorrectionsService(unit_of_work)
     with unit_of_work() as unit:
         unit.inbox.add("ANNOTATION_CREATED", 7, "nonsense")
+        unit.inbox.add("PROJECT_UPDATED", None, "nonsense")
         unit.commit()
     Worker(service).drain()
     service.receive("ANNOTATION_CREATED", annotated(make_annotation()))
     assert run(["db", "check"]) == 1
     said = capsys.readouterr()
-    assert "events: 0 applied, 1 waiting, 1 failed" in said.out
+    assert "events: 0 applied, 1 waiting, 2 failed" in said.out
     assert "1 ANNOTATION_CREATED of project 7: " in said.out
-    assert said.err == "glip-label: 1 events failed: see above, then `glip-label worker --retry`\n"
+    assert "2 PROJECT_UPDATED: " in said.out
+    assert said.err == "glip-label: 2 events failed: see above, then `glip-label worker --retry`\n"
 
 
 def test_stale_verdicts_are_found_and_repaired(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,8 @@ def check(repair: bool) -> None:
     counts, failures = CorrectionsService(unit_of_work).inbox()
     click.echo(f"events: {counts.applied} applied, {counts.waiting} waiting, {counts.failed} failed")
     for failure in failures:
-        click.echo(f"  {failure.entry} {failure.action} of project {failure.project_id}: {failure.error}")
+        of = "" if failure.project_id is None else f" of project {failure.project_id}"
+        click.echo(f"  {failure.entry} {failure.action}{of}: {failure.error}")
     checked, stale = check_verdicts(unit_of_work, repair=repair)
     click.echo(f"verdicts: of {checked} annotation versions, {stale} differ" + (" and were written again" * repair))
     problems = [f"{counts.failed} events failed: see above, then `glip-label worker --retry`"] if counts.failed else []
