@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
+from backend.analysis.simulated_project import Strategy
 from backend.cli import COMMANDS, run
+from backend.commands import pretrain, simulate
+from glip_model.pretraining.recipe import DEFAULT_SETS
 
 HEAVY = ("torch", "transformers", "numpy", "sqlalchemy", "flask", "label_studio_sdk", "PIL", "pycocotools")
 PROBE = f"""
@@ -74,3 +77,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 2
     assert "Commands:" in capsys.readouterr().err
+
+
+def test_what_is_listed_a_second_time_so_that_help_is_fast_is_the_same() -> None:
+    assert tuple(Strategy) == simulate.STRATEGIES
+    sets = next(each for each in pretrain.command.params if each.name == "sets")
+    assert sets.default == ",".join(DEFAULT_SETS)
