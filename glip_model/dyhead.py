@@ -122,7 +122,7 @@ class NormedDeformConv(nn.Module):
         shift = (mean_of_group.mean(-1, keepdim=True) * scale).expand_as(mean_of_group).flatten(1)
         summand = self.norm_bias - shift * self.norm_weight
         shown = mean if enlarge is None else enlarge.mean(x)
-        return Term(x, factor, summand, shown * factor + summand, enlarge)
+        return Term(x, factor, summand, (shown * factor + summand).to(self.bias.dtype), enlarge)
 
 
 class DynamicConv(nn.Module):
@@ -193,7 +193,7 @@ class DynamicConv(nn.Module):
             for term, factor in zip(terms, factors, strict=True):
                 out = torch.addcmul(out, term.part(part), factor)
             lines = torch.addcmul(b1, out, 2 * a1 + 1), torch.addcmul(b2, out, 2 * a2)
-            yield torch.maximum(*lines, out=place(room, part))
+            yield torch.maximum(*lines, out=place(room, part)).to(self.relu_expand.weight.dtype)
 
 
 def flat_offsets(offset_map: Tensor, cells: int) -> Tensor:

@@ -74,7 +74,7 @@ class BidirectionalCrossAttention(nn.Module):
         """
         seen = pooled @ self._head_weights(self.image_value).transpose(1, 2)  # (B, H, T, d)
         seen = seen + self.image_value.bias.view(self.num_heads, 1, -1) * kept
-        told: Tensor = self.text_out(seen.transpose(1, 2).flatten(2))
+        told: Tensor = self.text_out(seen.transpose(1, 2).flatten(2).to(self.text_out.weight.dtype))
         return told
 
 

@@ -124,7 +124,7 @@ class AlignmentHead(nn.Module):
         """``(B, A, C)`` and ``(B, T, D)`` to logits ``(B, A, T)``, deltas ``(B, A, 4)``, centerness ``(B, A)``."""
         cells = torch.tensor([h * w for h, w in sizes], device=image.device)
         scales = self.level_scales.repeat_interleave(cells).unsqueeze(-1)  # (A, 1)
-        words = F.normalize(text.float(), dim=-1, eps=1e-12)
+        words = F.normalize(text.float(), dim=-1, eps=1e-12).to(self.text_bias.dtype)
         # Official quirk: only the projection sees half of the normalised text, the bias sees all of it.
         tokens = self.text_projection(words / 2) / self.log_scale.exp()  # (B, T, C)
         bias = words @ self.text_bias + self.prior_bias  # (B, T)
@@ -203,8 +203,8 @@ class GlipForDetection(GlipPreTrainedModel):
         return TextStates(hidden, mask)
 
     def encode_image(self, pixel_values: Tensor) -> ImageStates:
-        """Run backbone and pyramid once for many captions: ``(B, 3, H, W)``."""
-        levels = self.pyramid(self.backbone(pixel_values))
+        """Run backbone and pyramid once for many captions: ``(B, 3, H, W)`` of any precision."""
+        levels = self.pyramid(self.backbone(pixel_values.to(self.dtype)))
         sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
         return ImageStates(torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1), sizes)
 

@@ -139,6 +139,25 @@ def test_half_precision_autocast_gives_nearly_the_same(early_fusion: bool) -> No
     assert difference.mean() < 0.1 * expected.std()
 
 
+@pytest.mark.parametrize("early_fusion", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_give_nearly_the_same_from_the_same_pixels(
+    dtype: torch.dtype, early_fusion: bool
+) -> None:
+    model, pixels = random_model(early_fusion), random_pixels(1, 64, 96)
+    expected = _run(model, pixels, IDS).token_logits
+    model.to(dtype=dtype)  # type: ignore[call-arg]  # transformers' wrapper hides the signature
+    output = _run(model, pixels, IDS)
+    assert expected is not None
+    for part in (output.token_logits, output.box_deltas, output.centerness):
+        assert part is not None
+        assert part.dtype == dtype
+        assert part.isfinite().all()
+    assert output.token_logits is not None
+    difference = (output.token_logits.float() - expected).abs()
+    assert difference.mean() < 0.1 * expected.std()
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -84,6 +84,17 @@ def test_a_batched_pipeline_finds_the_same(folder: Path) -> None:
         assert [row["label"] for row in one] == [row["label"] for row in other]
 
 
+def test_the_bundled_model_works_in_the_pipeline_in_the_half_precision_it_is_saved_in() -> None:
+    picture = Image.new("RGB", (160, 100), "white")
+    picture.paste("red", (40, 20, 100, 80))
+    half = pipeline("zero-shot-object-detection", model="glip_model/weights/glip-nano")
+    full = pipeline("zero-shot-object-detection", model="glip_model/weights/glip-nano", dtype=torch.float32)
+    assert half.model.dtype == torch.float16
+    found, expected = (find(picture, candidate_labels=["red square", "blue star"])[0] for find in (half, full))
+    assert found["label"] == expected["label"] == "red square"
+    assert found["score"] == pytest.approx(expected["score"], abs=0.01)
+
+
 def test_loading_announces_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     GlipDetector.from_folder(folder)
     captured = capfd.readouterr()
