@@ -90,7 +90,7 @@ def new_caption(model: GlipForDetection, num_names: int) -> Contender:
 
 def plain(model: GlipForDetection, size_hw: tuple[int, int], num_names: int) -> Callable[[], GlipOutput]:
     pixels, (ids, label_tokens) = network_input(size_hw), caption_of(num_names)
-    sizes = tuple((-(-pixels.shape[2] // s), -(-pixels.shape[3] // s)) for s in (8, 16, 32, 64, 128))
+    sizes = torch.tensor([[[-(-pixels.shape[2] // s), -(-pixels.shape[3] // s)] for s in (8, 16, 32, 64, 128)]])
 
     def run() -> GlipOutput:
         logits, deltas, centerness = reference.forward(model, pixels, ids, torch.ones_like(ids))

@@ -38,7 +38,7 @@ class GlipOutput(ModelOutput):
         token_logits: ``(B, A, T)`` alignment of anchors and tokens before the sigmoid; padding has -50,000.
         box_deltas: ``(B, A, 4)`` coded against the anchors (SPEC 7).
         centerness: ``(B, A)`` before the sigmoid.
-        level_sizes: (height, width) of P3 to P7.
+        level_sizes: ``(B, 5, 2)``, (height, width) of P3 to P7, the same for all images, on the CPU.
         losses: ``token``, ``centerness`` and ``box``, weighted (SPEC 10); None without targets.
         border: ``(B,)``, 1 where x2 and y2 of an image's boxes name the last pixel, 0 where the edge behind it.
     """
@@ -47,7 +47,7 @@ class GlipOutput(ModelOutput):
     token_logits: Tensor | None = None
     box_deltas: Tensor | None = None
     centerness: Tensor | None = None
-    level_sizes: LevelSizes | None = None
+    level_sizes: Tensor | None = None
     losses: dict[str, Tensor] | None = None
     border: Tensor | None = None
 
@@ -269,8 +269,10 @@ class GlipForDetection(GlipPreTrainedModel):
         """Run the head, the model's own or another, on what the tower gave; as :meth:`forward` otherwise."""
         sizes = fused.level_sizes
         logits, deltas, centerness = (head or self.head)(fused.cells, fused.text, sizes)
+        # One row per image, as of all that a pipeline divides into images again.
         border = torch.full((len(logits),), cast(GlipConfig, self.config).border)
-        output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=sizes, border=border)
+        level_sizes = torch.tensor(sizes).expand(len(logits), -1, -1)  # (B, 5, 2)
+        output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=level_sizes, border=border)
         if targets is not None:
             T = logits.shape[-1]
             output.losses = detection_losses(
@@ -317,7 +319,7 @@ class GlipForDetection(GlipPreTrainedModel):
         settings: PostprocessSettings,
     ) -> list[Detections]:
         """As :meth:`postprocess`, with all that can be set."""
-        sizes = cast(LevelSizes, output.level_sizes)
+        sizes = cast(Tensor, output.level_sizes)[0].tolist()
         logits = cast(Tensor, output.token_logits)
         return detect_boxes(
             label_scores(logits, label_tokens),

@@ -128,9 +128,12 @@ class GlipImageProcessor(BaseImageProcessor):
         if target_sizes is None or len(target_sizes) != len(logits):
             raise ValueError(f"target_sizes must give (height, width) of all {len(logits)} images")
         sizes_hw = self.network_sizes(target_sizes)
-        anchors = grid_anchors(_level_sizes(padded_size(sizes_hw, self.size_divisor)), logits.device)
-        if sum(map(len, anchors)) != logits.shape[1]:
-            raise ValueError("target_sizes are not the sizes of the images that the outputs belong to")
+        level_sizes = _level_sizes(padded_size(sizes_hw, self.size_divisor))
+        if _given(outputs.level_sizes)[0].tolist() != [list(size_hw) for size_hw in level_sizes]:
+            raise ValueError(
+                "target_sizes are not the sizes of the images that the outputs belong to: give (height, width) of each"
+            )
+        anchors = grid_anchors(level_sizes, logits.device)
         results = []
         for row, tokens in enumerate(label_tokens):
             border = float(_given(outputs.border)[row])
@@ -262,7 +265,7 @@ def _queries(text: Query | Sequence[Query]) -> list[Query]:
 
 def _given(tensor: Tensor | None) -> Tensor:
     if tensor is None:
-        raise ValueError("the outputs lack logits, box offsets, centerness or border")
+        raise ValueError("the outputs lack logits, box offsets, centerness, level sizes or border")
     return tensor
 
 

@@ -110,7 +110,7 @@ def test_boxes_are_assigned_to_the_official_anchors(
 ) -> None:
     sizes = trained[0].level_sizes
     assert sizes is not None
-    anchors = grid_anchors(sizes)
+    anchors = grid_anchors(sizes[0].tolist())
     training = _training(variant)
     boxes = torch.cat([torch.tensor(b) for b in training["boxes_xyxy"]])
     images = torch.tensor([i for i, b in enumerate(training["boxes_xyxy"]) for _ in b])

@@ -74,11 +74,12 @@ def test_the_zero_shot_pipeline_finds_what_the_detector_finds(folder: Path) -> N
     )
 
 
-def test_a_batched_pipeline_finds_the_same(folder: Path) -> None:
-    images: list[Any] = [Image.fromarray(noise(90, 120, seed)) for seed in range(2)]
+@pytest.mark.parametrize("batch_size", [3, 8])
+def test_a_batched_pipeline_finds_the_same(folder: Path, batch_size: int) -> None:
+    images: list[Any] = [Image.fromarray(noise(90, 120, seed)) for seed in range(4)]
     find = pipeline("zero-shot-object-detection", model=str(folder))
     alone = find(images, candidate_labels=["cat", "red car"])
-    together = find(images, candidate_labels=["cat", "red car"], batch_size=3)
+    together = find(images, candidate_labels=["cat", "red car"], batch_size=batch_size)
     for one, other in zip(alone, together, strict=True):
         assert [row["score"] for row in one] == pytest.approx([row["score"] for row in other], abs=1e-5)
         assert [row["label"] for row in one] == [row["label"] for row in other]
@@ -176,6 +177,12 @@ def test_outputs_without_their_names_or_sizes_are_refused(
     outputs = outputs_of(model, noise(64, 64), ["cat"])
     with pytest.raises(ValueError, match=message):
         tiny_processor().post_process_grounded_object_detection(outputs, **arguments)
+
+
+def test_sizes_given_as_width_and_height_are_refused(model: GlipForDetection) -> None:
+    outputs = outputs_of(model, noise(64, 128), ["cat"])  # of which the upright image has as many anchors
+    with pytest.raises(ValueError, match="not the sizes of the images"):
+        tiny_processor().post_process_grounded_object_detection(outputs, 0.2, [(128, 64)], ["cat"])
 
 
 def test_nothing_to_process_and_unknown_names_are_refused() -> None:
