@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+# Lists of a data set: what one entry is called, and what it needs.
+_NEEDED = {
+    "images": ("image", ("id",)),
+    "annotations": ("annotation", ("image_id", "category_id", "bbox")),
+    "categories": ("category", ("id", "name")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ def read_ground_truth(ground_truth: Mapping[str, Any] | Path) -> dict[str, Any]:
     """Return a copy of a COCO data set, or of the one in a file, with all that pycocotools needs.
 
     Raises:
-        ValueError: it is none, or an annotation lacks something or has text for a number.
+        ValueError: it is none, an entry of it lacks something, or an annotation has something else for a number.
     """
     name = "the ground truth"
     if isinstance(ground_truth, Path):
@@ -119,22 +127,32 @@ def read_ground_truth(ground_truth: Mapping[str, Any] | Path) -> dict[str, Any]:
             raise ValueError(f"{name}: cannot be read as COCO JSON ({error})") from error
     if not isinstance(ground_truth, Mapping):
         raise ValueError(f"{name}: not a COCO data set")
-    for key in ("images", "annotations", "categories"):
+    for key in _NEEDED:
         if not isinstance(ground_truth.get(key), list):
             raise ValueError(f"{name}: not a COCO data set, it has no list {key!r}")
+    _refuse_incomplete(name, ground_truth)
     data = copy.deepcopy(dict(ground_truth))  # pycocotools writes into the annotations
     for number, annotation in enumerate(data["annotations"], start=1):
-        if not {"image_id", "category_id"} <= annotation.keys() or len(annotation.get("bbox", ())) != 4:
-            raise ValueError(f"{name}: annotation {annotation.get('id', number)} lacks image_id, category_id or bbox")
+        which, box = annotation.get("id", number), annotation["bbox"]
+        if not isinstance(box, list | tuple) or len(box) != 4 or not all(isinstance(side, Real) for side in box):
+            raise ValueError(f"{name}: bbox of annotation {which} must be four numbers, not {box!r}")
         # pycocotools needs what many exporters leave out or empty, and takes text for true: "0" for a crowd.
-        for key, usual in (("iscrowd", 0), ("area", annotation["bbox"][2] * annotation["bbox"][3])):
+        for key, usual in (("iscrowd", 0), ("area", box[2] * box[3])):
             if annotation.get(key) is None:
                 annotation[key] = usual
             elif not isinstance(annotation[key], int | float):
-                which = annotation.get("id", number)
                 raise ValueError(f"{name}: {key} of annotation {which} must be a number, not {annotation[key]!r}")
         annotation["id"] = number  # 0 would be "unmatched" to it
     return data
+
+
+def _refuse_incomplete(name: str, ground_truth: Mapping[str, Any]) -> None:
+    for key, (kind, needed) in _NEEDED.items():
+        for number, entry in enumerate(ground_truth[key], start=1):
+            if not isinstance(entry, Mapping):
+                raise ValueError(f"{name}: {kind} {number} is no object but {entry!r}")
+            if not entry.keys() >= set(needed):
+                raise ValueError(f"{name}: {kind} {entry.get('id', number)} lacks {' or '.join(needed)}")
 
 
 def _as_annotations(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

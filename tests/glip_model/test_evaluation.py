@@ -69,6 +69,27 @@ def test_text_for_a_number_is_refused_with_its_place(text: dict[str, str]) -> No
         evaluate_detections(truth, [])
 
 
+@pytest.mark.parametrize("box", [["1", "2", "3", "4"], None, [None] * 4, [1, 2, 3], "1234"])
+def test_a_box_that_is_not_four_numbers_is_refused_with_its_place(box: Any) -> None:
+    with pytest.raises(ValueError, match="the ground truth: bbox of annotation 1 must be four numbers, not "):
+        evaluate_detections(data_set((1, 7, box)), [])
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"images": [{"id": 1}, {"file_name": "a.png"}]}, "image 2 lacks id"),
+        ({"images": ["a.png"]}, "image 1 is no object but 'a.png'"),
+        ({"categories": [{"id": 7}]}, "category 7 lacks id or name"),
+        ({"categories": [{"name": "cat"}]}, "category 1 lacks id or name"),
+        ({"annotations": [3]}, "annotation 1 is no object but 3"),
+    ],
+)
+def test_an_entry_that_lacks_something_is_refused_with_its_place(entries: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"the ground truth: {message}"):
+        evaluate_detections({**data_set(), **entries}, [])
+
+
 def test_a_class_without_boxes_has_no_score_and_does_not_count() -> None:
     scores = evaluate_detections(data_set((1, 7, [0, 0, 50, 50])), [result(1, 7, [0, 0, 50, 50])])
     assert scores.ap == pytest.approx(1)
