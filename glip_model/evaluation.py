@@ -8,6 +8,7 @@ import contextlib
 import copy
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from numbers import Real
@@ -29,7 +30,10 @@ _NEEDED = {
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """Average precision of one class in ``[0, 1]``; ``None`` where the ground truth has no box of it."""
+    """Average precision of one class in ``[0, 1]``; ``None`` where the ground truth has no box of it.
+
+    ``boxes`` are those that count: in images of the data set, and no crowds.
+    """
 
     category_id: int
     name: str
@@ -71,13 +75,16 @@ def evaluate_detections(
         results: detections in any order; there may be none.
 
     Raises:
-        ValueError: the ground truth is no COCO data set, or a result names an image that it lacks.
+        ValueError: the ground truth is no COCO data set, or a result names an image or a category that it lacks.
     """
     data = read_ground_truth(ground_truth)
     known = {image["id"] for image in data["images"]}
+    categories = {category["id"] for category in data["categories"]}
     for result in results:
         if result["image_id"] not in known:
-            raise ValueError(f"image {result['image_id']} of the results is not in the ground truth")
+            raise ValueError(f"image {result['image_id']!r} of the results is not in the ground truth")
+        if result["category_id"] not in categories:
+            raise ValueError(f"category {result['category_id']!r} of the results is not in the ground truth")
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its steps there
         truth = COCO()
         truth.dataset = data
@@ -90,6 +97,9 @@ def evaluate_detections(
         evaluation.accumulate()
     precision = evaluation.eval["precision"]  # (overlaps, recalls, classes, areas, limits)
     recall = evaluation.eval["recall"]  # (overlaps, classes, areas, limits)
+    counts = Counter(
+        each["category_id"] for each in data["annotations"] if each["image_id"] in known and not each["iscrowd"]
+    )
     return DetectionScores(
         ap=_mean(precision[..., 0, -1]),
         ap50=_mean(precision[0, ..., 0, -1]),
@@ -103,7 +113,7 @@ def evaluate_detections(
             ClassScore(
                 category_id=int(category_id),
                 name=str(truth.cats[category_id]["name"]),
-                boxes=len(truth.getAnnIds(catIds=[category_id], iscrowd=False)),
+                boxes=counts[category_id],
                 ap=_mean(precision[:, :, index, 0, -1]),
                 ap50=_mean(precision[0, :, index, 0, -1]),
             )

@@ -139,6 +139,18 @@ def test_a_file_that_is_no_data_set_is_refused(tmp_path: Path, content: str, mes
         evaluate_detections(path, [])
 
 
+def test_boxes_of_crowds_and_of_images_that_the_data_set_lacks_do_not_count() -> None:
+    truth = data_set((1, 7, [0, 0, 50, 50]), (1, 7, [60, 0, 50, 50]), (9, 7, [0, 0, 50, 50]))
+    truth["annotations"][1]["iscrowd"] = 1
+    scores = evaluate_detections(truth, [result(1, 7, [0, 0, 50, 50])])
+    assert (scores.ap, scores.classes[1].boxes) == pytest.approx((1, 1))
+
+
+def test_a_result_for_an_unknown_category_is_refused() -> None:
+    with pytest.raises(ValueError, match="category 0 of the results"):
+        evaluate_detections(data_set(), [result(1, 0, [0, 0, 5, 5])])
+
+
 def test_a_result_for_an_unknown_image_is_refused() -> None:
     with pytest.raises(ValueError, match="image 9 of the results"):
         evaluate_detections(data_set(), [result(9, 7, [0, 0, 5, 5])])
