@@ -131,10 +131,11 @@ def load_adapter(folder: Path, base: Path, device: torch.device) -> Adapter:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         if facts["format"] != _FORMAT:
             raise AdapterError(f"{folder}: an adapter of a newer version: update glip-label")
+        made_on, sha256_of_base = str(facts["base"]), str(facts["base_sha256"])
         numbers = load_file(folder / _NUMBERS, device=str(device))
         offsets = _offsets(facts["prompts"], _part(numbers, "offsets"))
         head = _head(_part(numbers, "head"))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         if isinstance(error, AdapterError):
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -143,9 +144,9 @@ def load_adapter(folder: Path, base: Path, device: torch.device) -> Adapter:
         raise AdapterError(f"{folder}: the adapter is empty: train it again")
     if not all(tensor.isfinite().all() for tensor in numbers.values()):
         raise AdapterError(f"{folder}: the adapter holds numbers that are not finite: train it again")
-    if facts["base_sha256"] != weights_sha256(base):
-        raise AdapterError(f"{folder}: made on {facts['base']}, whose weights are not those in {base}: give that model")
-    return Adapter(str(facts["base"]), str(facts["base_sha256"]), offsets, head)
+    if sha256_of_base != weights_sha256(base):
+        raise AdapterError(f"{folder}: made on {made_on}, whose weights are not those in {base}: give that model")
+    return Adapter(made_on, sha256_of_base, offsets, head)
 
 
 def weights_sha256(folder: Path) -> str:

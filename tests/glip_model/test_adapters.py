@@ -100,7 +100,10 @@ def test_an_adapter_of_other_weights_is_refused(base: Path, tmp_path: Path) -> N
         (lambda folder: save_file({}, folder / "adapter.safetensors"), "the adapter is empty"),
         (lambda folder: change(folder, torch.full((1, 32), torch.nan)), "not finite"),
         (lambda folder: change(folder, torch.zeros(2, 32)), "cannot be loaded"),
-        (lambda folder: renumber(folder), "of a newer version"),
+        (lambda folder: change(folder, torch.zeros(1)), "cannot be loaded"),
+        (lambda folder: state(folder, format=2), "of a newer version"),
+        (lambda folder: state(folder, base=None), r"cannot be loaded \('base'\)"),
+        (lambda folder: state(folder, base_sha256=None), r"cannot be loaded \('base_sha256'\)"),
     ],
 )
 def test_a_damaged_adapter_is_refused_by_name(
@@ -118,9 +121,10 @@ def change(folder: Path, table: torch.Tensor) -> None:
     save_file(load_file(folder / "adapter.safetensors") | {"offsets.table": table}, folder / "adapter.safetensors")
 
 
-def renumber(folder: Path) -> None:
-    facts = json.loads((folder / "adapter.json").read_text())
-    (folder / "adapter.json").write_text(json.dumps(facts | {"format": 2}))
+def state(folder: Path, **changed: int | None) -> None:
+    """Write other facts, and leave those out that are None."""
+    facts = json.loads((folder / "adapter.json").read_text()) | changed
+    (folder / "adapter.json").write_text(json.dumps({key: fact for key, fact in facts.items() if fact is not None}))
 
 
 def resident_bytes() -> int:
