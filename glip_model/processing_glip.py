@@ -4,6 +4,9 @@ Shape letters: B images, A anchors, T tokens, N boxes. Sizes are ``(height, widt
 """
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
+from os.path import isfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,6 +27,7 @@ from glip_model.image import (
     PixelSettings,
     normalize_and_pad,
     padded_size,
+    read_image,
     resized_size,
     to_pixel_values,
     to_rgb_array,
@@ -80,8 +84,9 @@ class GlipImageProcessor(BaseImageProcessor):
 
         Raises:
             ValueError: an array is not ``(H, W, 3)`` or ``(3, H, W)`` uint8.
+            ImageDecodeError: a file is refused by ``read_image``.
         """
-        flat = cast(list[Any], make_flat_list_of_images(self.fetch_images(images)))
+        flat = cast(list[Any], make_flat_list_of_images(self.fetch_images(_read(images))))
         arrays = [_rgb(image) for image in flat]
         if self.do_resize:
             pixel_values, _sizes = to_pixel_values(arrays, self.settings)
@@ -245,6 +250,14 @@ def scale_boxes(found: Detections, from_hw: tuple[int, int], to_hw: tuple[int, i
     high = high + border * (high > low)  # what lies beyond the image was clipped to a line, which holds no pixel
     boxes = clip_boxes(torch.cat([low, high], dim=1), to_hw, border=0)
     return Detections(boxes, found.scores, found.labels)
+
+
+def _read(images: Any) -> Any:
+    """Decode files as everywhere here; transformers would show what is transparent on black and whiten 16 bits."""
+    if isinstance(images, list | tuple):
+        return [_read(image) for image in images]
+    is_file = isinstance(images, PathLike) or (isinstance(images, str) and isfile(images))
+    return read_image(Path(images)) if is_file else images
 
 
 def _rgb(image: Any) -> NDArray[np.uint8]:

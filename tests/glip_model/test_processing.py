@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from glip_model.auto import register_auto_classes
+from glip_model.image import ImageDecodeError
 from glip_model.inference import GlipDetector
 from glip_model.modeling_glip import GlipForDetection, GlipOutput
 from glip_model.postprocess import Detections
@@ -121,6 +122,22 @@ def test_images_come_as_pictures_of_any_mode_or_as_arrays(mode: str) -> None:
     planes_first = tiny_processor()(np.full((3, 64, 64), 100, np.uint8))
     assert inputs["pixel_values"].shape == (1, 3, 64, 64)
     assert (inputs["pixel_values"] - planes_first["pixel_values"]).abs().max() < 0.05
+
+
+def test_files_are_decoded_as_pictures_are(tmp_path: Path) -> None:
+    transparent = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    deep = Image.fromarray(np.full((64, 64), 30_000, np.uint16))
+    for number, picture in enumerate((transparent, deep)):
+        path = tmp_path / f"{number}.png"
+        picture.save(path)
+        expected = tiny_processor()(picture)["pixel_values"]
+        for given in (path, [str(path)]):
+            assert torch.equal(tiny_processor()(given)["pixel_values"], expected)
+
+
+def test_a_file_that_is_missing_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ImageDecodeError, match=r"missing\.png: no such file"):
+        tiny_processor()([tmp_path / "missing.png"])
 
 
 def test_images_keep_their_size_where_resizing_is_off() -> None:
