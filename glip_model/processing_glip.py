@@ -38,6 +38,7 @@ from glip_model.sentence import parse_sentence
 if TYPE_CHECKING:
     from glip_model.modeling_glip import GlipOutput
 
+_SETTINGS = ("size", "image_mean", "image_std", "size_divisor", "do_resize")
 Query = str | Sequence[str]
 Sizes = Sequence[tuple[int, int]] | Tensor
 
@@ -51,6 +52,9 @@ class GlipImageProcessor(BaseImageProcessor):
         image_std: of blue, green, red in ``0..255``.
         size_divisor: both sides of a batch are multiples of this.
         do_resize: False feeds images in their own size.
+
+    Raises:
+        ValueError: ``size`` is something else.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class GlipImageProcessor(BaseImageProcessor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        size = size or {}
+        size = {} if size is None else size
+        if not isinstance(size, Mapping) or not set(size) <= {"shortest_edge", "longest_edge"}:
+            raise ValueError(f"size must be shortest_edge and longest_edge in pixels, not {size!r}")
         self.size = {
             "shortest_edge": size.get("shortest_edge", DEFAULT_PIXELS.shortest_edge),
             "longest_edge": size.get("longest_edge", DEFAULT_PIXELS.longest_edge),
@@ -79,13 +85,19 @@ class GlipImageProcessor(BaseImageProcessor):
         mean, std = (_three(values) for values in (self.image_mean, self.image_std))
         return PixelSettings(self.size["shortest_edge"], self.size["longest_edge"], mean, std, self.size_divisor)
 
-    def preprocess(self, images: Any, *_: Any, return_tensors: str | None = "pt", **__: Any) -> BatchFeature:
+    def preprocess(self, images: Any, *_: Any, return_tensors: str | None = "pt", **options: Any) -> BatchFeature:
         """Make one batch ``pixel_values (B, 3, H, W)`` of PIL images, paths, addresses or RGB uint8 arrays.
 
+        Options for other models are ignored.
+
         Raises:
-            ValueError: an array is not ``(H, W, 3)`` or ``(3, H, W)`` uint8.
+            ValueError: an array is not ``(H, W, 3)`` or ``(3, H, W)`` uint8, or a setting of this processor is given
+                another value for one call: boxes could not be brought back.
             ImageDecodeError: a file is refused by ``read_image``.
         """
+        for name, value in options.items():
+            if name in _SETTINGS and value != getattr(self, name):
+                raise ValueError(f"{name} cannot differ from call to call: give it to from_pretrained")
         flat = cast(list[Any], make_flat_list_of_images(self.fetch_images(_read(images))))
         arrays = [_rgb(image) for image in flat]
         if self.do_resize:

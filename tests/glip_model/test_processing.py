@@ -58,6 +58,19 @@ def test_settings_of_the_image_processor_are_saved(folder: Path) -> None:
     assert loaded.size == {"shortest_edge": 64, "longest_edge": 128}
 
 
+@pytest.mark.parametrize("size", [{"height": 64, "width": 64}, 64])
+def test_a_size_that_would_be_ignored_is_refused(size: Any) -> None:
+    with pytest.raises(ValueError, match="size must be shortest_edge and longest_edge"):
+        GlipImageProcessor(size=size)
+
+
+def test_settings_are_given_once_and_not_call_by_call(folder: Path) -> None:
+    with pytest.raises(ValueError, match="do_resize cannot differ from call to call: give it to from_pretrained"):
+        tiny_processor()(noise(70, 40), ["cat"], do_resize=False)
+    processor = GlipProcessor.from_pretrained(folder, do_resize=False)
+    assert processor(noise(70, 40), ["cat"], do_resize=False, padding=True)["pixel_values"].shape == (1, 3, 96, 64)
+
+
 def test_the_zero_shot_pipeline_finds_what_the_detector_finds(folder: Path) -> None:
     image = noise(90, 120)
     found = pipeline("zero-shot-object-detection", model=str(folder))(
