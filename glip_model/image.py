@@ -178,7 +178,7 @@ def normalize_and_pad(
     Raises:
         ValueError: there is no image, or an array is not ``(H, W, 3)`` uint8.
     """
-    _check_rgb(images)
+    check_rgb(images)
     height, width = padded_size([(image.shape[0], image.shape[1]) for image in images], settings.size_divisor)
     mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (settings.mean, settings.std))
     batch = np.zeros((len(images), 3, height, width), dtype=np.float32)  # (B, 3, H, W)
@@ -211,16 +211,23 @@ def to_pixel_values(
     Raises:
         ValueError: there is no image, or an array is not ``(H, W, 3)`` uint8.
     """
-    _check_rgb(images)
+    check_rgb(images)
     sizes_hw = [resized_size((image.shape[0], image.shape[1]), settings) for image in images]
     resized = [resize_rgb(image, size_hw) for image, size_hw in zip(images, sizes_hw, strict=True)]
     return normalize_and_pad(resized, settings), sizes_hw
 
 
-def _check_rgb(images: Sequence[NDArray[np.uint8]]) -> None:
+def check_rgb(images: Sequence[NDArray[np.uint8]]) -> None:
+    """Make sure that all arrays are RGB images.
+
+    Raises:
+        ValueError: one is not ``(H, W, 3)`` uint8, or has no pixels.
+    """
     for image in images:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"an RGB image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+        if not image.size:
+            raise ValueError(f"an image of shape {image.shape} has no pixels")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from glip_model.adapters import Adapter
 from glip_model.box_ops import nms
 from glip_model.caption import Caption, caption_from_sentence, plan_captions
 from glip_model.configuration_glip import GlipConfig
-from glip_model.image import padded_size, resized_size, to_pixel_values
+from glip_model.image import check_rgb, padded_size, resized_size, to_pixel_values
 from glip_model.loading import load_model_folder
 from glip_model.modeling_glip import GlipForDetection, GlipOutput, ImageStates, TextStates
 from glip_model.postprocess import Detections, PostprocessSettings
@@ -143,6 +143,7 @@ class GlipDetector:
             ValueError: an array is no RGB image.
             ModelOutputError: the network answers with numbers that are not finite.
         """
+        check_rgb(images)
         border = cast(GlipConfig, self.model.config).border
         results: dict[int, ImageDetections] = {}
         for indices in self._batches(images):

@@ -239,6 +239,12 @@ def test_arrays_that_are_no_rgb_images_are_refused(bad: NDArray[Any]) -> None:
         to_pixel_values([bad])
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 3), (4, 0, 3)])
+def test_an_image_without_pixels_is_refused(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="has no pixels"):
+        to_pixel_values([np.zeros(shape, np.uint8)])
+
+
 def test_a_batch_of_no_images_is_refused() -> None:
     with pytest.raises(ValueError, match="no images"):
         to_pixel_values([])

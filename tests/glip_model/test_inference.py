@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -100,6 +101,12 @@ def test_a_result_does_not_depend_on_the_image_s_company(detector: GlipDetector)
     wide, tall = noise(64, 128, 1), noise(128, 64, 2)
     together = detector.detect([tall, wide, tall], captions)
     assert torch.equal(together[1].boxes_xyxy, detector.detect([wide], captions)[0].boxes_xyxy)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (4, 4), (4,)])
+def test_what_is_no_image_is_refused(detector: GlipDetector, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"an RGB image is|has no pixels"):
+        detector.detect([np.zeros(shape, np.uint8)], detector.captions([["cat"]]))
 
 
 def test_scores_below_the_threshold_are_left_out(detector: GlipDetector) -> None:
