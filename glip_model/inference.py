@@ -20,7 +20,7 @@ from glip_model.adapters import Adapter
 from glip_model.box_ops import nms
 from glip_model.caption import Caption, caption_from_sentence, plan_captions
 from glip_model.configuration_glip import GlipConfig
-from glip_model.image import check_rgb, padded_size, resized_size, to_pixel_values
+from glip_model.image import check_rgb, padded_size
 from glip_model.loading import load_model_folder
 from glip_model.modeling_glip import GlipForDetection, GlipOutput, ImageStates, TextStates
 from glip_model.postprocess import Detections, PostprocessSettings
@@ -148,7 +148,7 @@ class GlipDetector:
         results: dict[int, ImageDetections] = {}
         for indices in self._batches(images):
             batch = [images[index] for index in indices]
-            pixel_values, sizes_hw = to_pixel_values(batch, self.processor.image_processor.settings)
+            pixel_values, sizes_hw = self.processor.image_processor.network_input(batch)
             pixels = torch.from_numpy(pixel_values).to(self.device)
             with self._precision():
                 seen = self.model.encode_image(pixels)
@@ -166,12 +166,11 @@ class GlipDetector:
         The padding is part of what the network sees: a result must not depend on an image's company. On a CPU a
         batch is no faster than one image after the other.
         """
-        settings = self.processor.image_processor.settings
+        processor = self.processor.image_processor
         largest = _GPU_BATCH if self.device.type == "cuda" else 1
         groups: dict[tuple[int, int], list[int]] = {}
-        for index, image in enumerate(images):
-            size_hw = resized_size((image.shape[0], image.shape[1]), settings)
-            groups.setdefault(padded_size([size_hw], settings.size_divisor), []).append(index)
+        for index, size_hw in enumerate(processor.network_sizes([image.shape[:2] for image in images])):
+            groups.setdefault(padded_size([size_hw], processor.size_divisor), []).append(index)
         for group in groups.values():
             for start in range(0, len(group), largest):
                 yield group[start : start + largest]

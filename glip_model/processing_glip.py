@@ -99,12 +99,18 @@ class GlipImageProcessor(BaseImageProcessor):
             if name in _SETTINGS and value != getattr(self, name):
                 raise ValueError(f"{name} cannot differ from call to call: give it to from_pretrained")
         flat = cast(list[Any], make_flat_list_of_images(self.fetch_images(_read(images))))
-        arrays = [_rgb(image) for image in flat]
-        if self.do_resize:
-            pixel_values, _sizes = to_pixel_values(arrays, self.settings)
-        else:
-            pixel_values = normalize_and_pad(arrays, self.settings)
+        pixel_values, _sizes = self.network_input([_rgb(image) for image in flat])
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+
+    def network_input(self, images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
+        """Make ``pixel_values (B, 3, H, W)`` of upright RGB arrays; also returns each one's size before padding.
+
+        Raises:
+            ValueError: there is no image, or an array is not ``(H, W, 3)`` uint8.
+        """
+        if self.do_resize:
+            return to_pixel_values(images, self.settings)
+        return normalize_and_pad(images, self.settings), [(image.shape[0], image.shape[1]) for image in images]
 
     def network_sizes(self, target_sizes: Sizes) -> list[tuple[int, int]]:
         """Return the size each image of ``target_sizes`` has in the network's input, before padding."""

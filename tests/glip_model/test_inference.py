@@ -103,6 +103,18 @@ def test_a_result_does_not_depend_on_the_image_s_company(detector: GlipDetector)
     assert torch.equal(together[1].boxes_xyxy, detector.detect([wide], captions)[0].boxes_xyxy)
 
 
+def test_images_keep_their_size_where_the_folder_says_so(detector: GlipDetector) -> None:
+    processor = tiny_processor()
+    processor.image_processor.do_resize = False
+    image = noise(96, 160)
+    (found,) = GlipDetector(detector.model, processor).detect([image], detector.captions([["cat"]]), 0.2)
+    with torch.no_grad():
+        outputs = detector.model(**processor(image, ["cat"]))
+    (expected,) = processor.post_process_grounded_object_detection(outputs, 0.2, [(96, 160)], ["cat"])
+    torch.testing.assert_close(found.scores, expected["scores"])
+    torch.testing.assert_close(found.boxes_xyxy, expected["boxes"])
+
+
 @pytest.mark.parametrize("shape", [(0, 4, 3), (4, 4), (4,)])
 def test_what_is_no_image_is_refused(detector: GlipDetector, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"an RGB image is|has no pixels"):
