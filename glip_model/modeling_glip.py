@@ -196,8 +196,14 @@ class GlipForDetection(GlipPreTrainedModel):
         """Run the text encoder once for a caption: ``(B, T)`` ids and mask. B may be 1 for many images.
 
         Positions that no caption of the batch uses are cut off: they are masked everywhere, so nothing else changes.
+
+        Raises:
+            ValueError: more tokens are used than the text encoder has positions for.
         """
         used = int((attention_mask.sum(0) > 0).sum())
+        longest = self.text_encoder.config.max_position_embeddings
+        if used > longest:
+            raise ValueError(f"a caption has {used} tokens, the text encoder reads {longest}: give shorter names")
         ids, mask = input_ids[:, :used], attention_mask[:, :used]
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         return TextStates(hidden, mask)
@@ -232,7 +238,7 @@ class GlipForDetection(GlipPreTrainedModel):
             _unused: what tokenizers add for other models (``token_type_ids``).
 
         Raises:
-            ValueError: no image or no caption in either form.
+            ValueError: no image or no caption in either form, or a caption that is too long.
         """
         if image_states is None:
             if pixel_values is None:

@@ -131,12 +131,14 @@ class GlipImageProcessor(BaseImageProcessor):
             Per image ``scores (N,)``, ``labels (N,)`` all 0, ``boxes (N, 4)`` xyxy in original pixels, best first.
 
         Raises:
-            ValueError: ``target_sizes`` are missing or of other images.
+            ValueError: a caption is empty, or ``target_sizes`` are missing or of other images.
         """
         logits = _given(outputs.token_logits)
         # Padding has the same logit at every anchor; tokens do not. The caption's own first and last are special.
         used = (logits != logits[:, :1]).any(1).sum(-1).tolist()
-        label_tokens = [[range(1, max(count - 1, 2))] for count in used]
+        if min(used) < 3:
+            raise ValueError("a label has no words: leave out what is empty")
+        label_tokens = [[range(1, count - 1)] for count in used]
         return self.detections(outputs, label_tokens, threshold, target_sizes)
 
     def detections(

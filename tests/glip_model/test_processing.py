@@ -88,6 +88,16 @@ def test_the_zero_shot_pipeline_finds_what_the_detector_finds(folder: Path) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [("", "a label has no words"), ("cat " * 600, "a caption has 602 tokens, the text encoder reads 512")],
+)
+def test_the_pipeline_refuses_labels_without_words_and_with_too_many(folder: Path, label: str, message: str) -> None:
+    find = pipeline("zero-shot-object-detection", model=str(folder))
+    with pytest.raises(ValueError, match=message):
+        find(Image.fromarray(noise(64, 64)), candidate_labels=["cat", label])
+
+
 @pytest.mark.parametrize("batch_size", [3, 8])
 def test_a_batched_pipeline_finds_the_same(folder: Path, batch_size: int) -> None:
     images: list[Any] = [Image.fromarray(noise(90, 120, seed)) for seed in range(4)]
