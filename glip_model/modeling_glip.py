@@ -195,12 +195,12 @@ class GlipForDetection(GlipPreTrainedModel):
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextStates:
         """Run the text encoder once for a caption: ``(B, T)`` ids and mask. B may be 1 for many images.
 
-        Positions that no caption of the batch uses are cut off: they are masked everywhere, so nothing else changes.
+        Positions behind the last that a caption of the batch uses are cut off: masked everywhere, they change nothing.
 
         Raises:
             ValueError: more tokens are used than the text encoder has positions for.
         """
-        used = int((attention_mask.sum(0) > 0).sum())
+        used = int(attention_mask.any(0).nonzero().max()) + 1
         longest = self.text_encoder.config.max_position_embeddings
         if used > longest:
             raise ValueError(f"a caption has {used} tokens, the text encoder reads {longest}: give shorter names")

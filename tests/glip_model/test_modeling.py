@@ -85,6 +85,16 @@ def test_padding_of_the_caption_changes_nothing() -> None:
     _assert_same(found, expected, atol=0)
 
 
+def test_a_caption_padded_on_the_left_gives_the_same_alone_as_beside_a_longer_one() -> None:
+    model, pixels = random_model(), random_pixels(1, 64, 96)
+    ids = torch.tensor([[0, 0, 3, 14, 2], [3, 14, 15, 9, 2]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    together = _run(model, pixels.expand(2, -1, -1, -1), ids, mask).token_logits
+    alone = _run(model, pixels, ids[:1], mask[:1]).token_logits
+    assert together is not None
+    torch.testing.assert_close(alone, together[:1], atol=1e-4, rtol=0)
+
+
 def test_the_words_change_what_is_seen_only_with_early_fusion() -> None:
     pixels, others = random_pixels(1, 64, 64), torch.tensor([[3, 8, 21, 33, 2]])
     for early_fusion in (True, False):
