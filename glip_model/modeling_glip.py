@@ -275,13 +275,10 @@ class GlipForDetection(GlipPreTrainedModel):
         """Run the head, the model's own or another, on what the tower gave; as :meth:`forward` otherwise."""
         sizes = fused.level_sizes
         logits, deltas, centerness = (head or self.head)(fused.cells, fused.text, sizes)
-        # One row per image, as of all that a pipeline divides into images again.
-        border = torch.full((len(logits),), cast(GlipConfig, self.config).border)
-        level_sizes = torch.tensor(sizes).expand(len(logits), -1, -1)  # (B, 5, 2)
-        output = GlipOutput(box_deltas=deltas, centerness=centerness, level_sizes=level_sizes, border=border)
+        losses = loss = None
         if targets is not None:
             T = logits.shape[-1]
-            output.losses = detection_losses(
+            losses = detection_losses(
                 logits,
                 deltas,
                 centerness,
@@ -291,9 +288,12 @@ class GlipForDetection(GlipPreTrainedModel):
                 ],
                 attention_mask=fused.attention_mask,
             )
-            output.loss = torch.stack(list(output.losses.values())).sum()
-        output.token_logits = logits.masked_fill(fused.attention_mask.unsqueeze(1) == 0, NO_TOKEN)
-        return output
+            loss = torch.stack(list(losses.values())).sum()
+        logits = logits.masked_fill(fused.attention_mask.unsqueeze(1) == 0, NO_TOKEN)
+        # One row per image, as of all that a pipeline divides into images again.
+        level_sizes = torch.tensor(sizes).expand(len(logits), -1, -1)  # (B, 5, 2)
+        border = torch.full((len(logits),), cast(GlipConfig, self.config).border)
+        return GlipOutput(loss, logits, deltas, centerness, level_sizes, losses, border)
 
     @staticmethod
     def postprocess(

@@ -126,6 +126,13 @@ def test_targets_add_losses_that_training_lowers() -> None:
     assert totals[-1] < totals[0]
 
 
+def test_outputs_come_in_the_order_that_they_are_documented_in() -> None:
+    model, pixels = random_model(), random_pixels(1, 64, 96)
+    target = {"boxes": torch.tensor([[4.0, 6, 50, 40]]), "positive_map": torch.tensor([[0.0, 1, 0, 0, 0]])}
+    assert list(model(pixels, IDS)) == ["token_logits", "box_deltas", "centerness", "level_sizes", "border"]
+    assert list(model(pixels, IDS, targets=[target]))[:2] == ["loss", "token_logits"]
+
+
 def test_a_fresh_model_gives_every_token_the_prior_probability() -> None:
     config = random_model().config
     assert isinstance(config, GlipConfig)
