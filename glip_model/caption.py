@@ -221,7 +221,11 @@ def _read_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequen
     for owner, alternatives in enumerate(prompts):
         if not alternatives:
             raise CaptionError(f"label {owner + 1} has no prompt: give it words to be asked with")
+        if isinstance(alternatives, str):  # whose letters would be asked for one by one
+            raise CaptionError(f"the prompts of label {owner + 1} are {_short(alternatives)}: give a list of them")
         for words in alternatives:
+            if not isinstance(words, str):
+                raise CaptionError(f"the name of label {owner + 1} is {words!r}: give it as text")
             if not words.strip():
                 raise CaptionError(f"label {owner + 1} has an empty name: give it words")
             _refuse_broken(words)

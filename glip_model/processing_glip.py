@@ -3,7 +3,7 @@
 Shape letters: B images, A anchors, T tokens, N boxes. Sizes are ``(height, width)``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from os.path import isfile
 from pathlib import Path
@@ -291,7 +291,7 @@ def _rgb(image: Any) -> NDArray[np.uint8]:
 
 def _queries(text: Query | Sequence[Query]) -> list[Query]:
     """Tell one query from a list with one per image: only the second holds lists."""
-    if isinstance(text, str) or all(isinstance(part, str) for part in text):
+    if isinstance(text, str) or all(isinstance(part, str) or not isinstance(part, Iterable) for part in text):
         return [text]  # type: ignore[list-item]  # a flat list of names
     return list(text)
 

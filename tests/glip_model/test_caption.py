@@ -113,6 +113,8 @@ def test_the_same_words_with_other_parts_scored_are_different_prompts() -> None:
         ([], "no names"),
         ([["cat"], []], "label 2 has no prompt"),
         ([["cat"], ["  "]], "label 2 has an empty name"),
+        (["cat", "dog"], "the prompts of label 1 are 'cat': give a list of them"),
+        ([["cat"], [4]], "the name of label 2 is 4: give it as text"),
         ([["cat"], ["(all)"]], r"'\(all\)' has no token"),
         ([["cat"], ["\x00\x01"]], "has no token"),
         ([["cat"], ["caf\udce9"]], r"'caf\\udce9' holds what is no character"),
@@ -121,7 +123,7 @@ def test_the_same_words_with_other_parts_scored_are_different_prompts() -> None:
         ([["dog " * 20]], "has 20 tokens, a caption holds 14"),
     ],
 )
-def test_names_that_cannot_be_asked_are_refused_by_name(prompts: list[list[str]], message: str) -> None:
+def test_names_that_cannot_be_asked_are_refused_by_name(prompts: Any, message: str) -> None:
     with pytest.raises(CaptionError, match=message):
         plan_captions(small_tokenizer("cat dog"), prompts, max_tokens=16)
 

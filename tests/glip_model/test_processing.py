@@ -226,10 +226,13 @@ def test_sizes_given_as_width_and_height_are_refused(model: GlipForDetection) ->
 
 
 def test_nothing_to_process_and_unknown_names_are_refused() -> None:
+    numbered: Any = ["cat", 4]
     with pytest.raises(ValueError, match="needs images, text or both"):
         tiny_processor()()
     with pytest.raises(CaptionError, match="'zebra' has no token"):
         tiny_processor()(text=["zebra"])
+    with pytest.raises(CaptionError, match="the name of label 2 is 4: give it as text"):
+        tiny_processor()(text=numbered)
 
 
 def test_the_saved_configuration_names_its_classes(folder: Path) -> None:
