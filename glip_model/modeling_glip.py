@@ -238,7 +238,7 @@ class GlipForDetection(GlipPreTrainedModel):
             _unused: what tokenizers add for other models (``token_type_ids``).
 
         Raises:
-            ValueError: no image or no caption in either form, or a caption that is too long.
+            ValueError: no image or no caption in either form, other numbers of them, or a caption that is too long.
         """
         if image_states is None:
             if pixel_values is None:
@@ -256,8 +256,14 @@ class GlipForDetection(GlipPreTrainedModel):
         return output
 
     def fuse(self, image_states: ImageStates, text_states: TextStates) -> FusedStates:
-        """Run the tower: B images, with one caption each or one for all."""
+        """Run the tower: B images, with one caption each or one for all.
+
+        Raises:
+            ValueError: there are more or fewer captions.
+        """
         image, sizes = image_states.cells, image_states.level_sizes
+        if (captions := len(text_states.hidden)) not in (1, len(image)):
+            raise ValueError(f"{captions} captions for {len(image)} images: give one for each, or one for all")
         mask = text_states.attention_mask.expand(len(image), -1)
         # Without early fusion the official code blanks the padding; fused text stays as the encoder left it.
         text = text_states.hidden.expand(len(image), -1, -1)

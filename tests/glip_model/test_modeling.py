@@ -66,6 +66,12 @@ def test_one_caption_serves_all_images_of_a_batch() -> None:
     _assert_same(_run(model, pixels, IDS), _run(model, pixels, IDS.expand(2, -1)), atol=2e-5)
 
 
+@pytest.mark.parametrize("images", [1, 3])
+def test_captions_for_another_number_of_images_are_refused(images: int) -> None:
+    with pytest.raises(ValueError, match=f"2 captions for {images} images: give one for each, or one for all"):
+        _run(random_model(), random_pixels(images, 64, 96), IDS.expand(2, -1))
+
+
 def test_a_caption_encoded_before_gives_equal_outputs() -> None:
     model, pixels = random_model(), random_pixels(1, 64, 64)
     with torch.no_grad():
