@@ -147,7 +147,8 @@ def to_rgb_array(image: Image.Image) -> NDArray[np.uint8]:
 def resized_size(size_hw: tuple[int, int], settings: PixelSettings = DEFAULT_PIXELS) -> tuple[int, int]:
     """Say how large an image is scaled: shorter side to ``shortest_edge``, longer at most ``longest_edge``.
 
-    The rounding is the official evaluation's: the shorter side rounded, the longer one cut.
+    The rounding is the official evaluation's: the shorter side rounded, the longer one cut. So the longer side of a
+    hair-thin image, whose shorter one is rounded up, is beyond ``longest_edge``: 1 x 5000 stays as it is.
     """
     short, long = min(size_hw), max(size_hw)
     target = settings.shortest_edge

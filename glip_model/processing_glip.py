@@ -124,7 +124,7 @@ class GlipImageProcessor(BaseImageProcessor):
 
         Args:
             outputs: the network's, one image with one caption per row.
-            threshold: boxes must score more.
+            threshold: boxes must score more; of a label probability up to 0.05 none is given in any case.
             target_sizes: original sizes of the images.
 
         Returns:
@@ -226,7 +226,7 @@ class GlipProcessor(ProcessorMixin):
 
         Args:
             outputs: the network's.
-            threshold: boxes must score more.
+            threshold: boxes must score more; of a label probability up to 0.05 none is given in any case.
             target_sizes: original sizes of the B images.
             text_labels: the ``text`` the processor was called with.
 
