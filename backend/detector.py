@@ -171,8 +171,8 @@ def _detect(
     mirrored: bool,
 ) -> tuple[list["ImageDetections"], list[str]]:
     """What is found in each picture, and the names that its labels stand for."""
-    from glip_model.inference import ModelOutputError
     from glip_model.mirrored import detect_both_ways
+    from glip_model.processing_glip import ModelOutputError
 
     images = [np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3) for picture in pictures]
     try:

@@ -22,17 +22,13 @@ from glip_model.caption import Caption, caption_from_sentence, plan_captions
 from glip_model.configuration_glip import GlipConfig
 from glip_model.image import check_rgb, padded_size
 from glip_model.loading import load_model_folder
-from glip_model.modeling_glip import GlipForDetection, GlipOutput, ImageStates, TextStates
+from glip_model.modeling_glip import GlipForDetection, ImageStates, TextStates
 from glip_model.postprocess import Detections, PostprocessSettings
-from glip_model.processing_glip import GlipProcessor, scale_boxes
+from glip_model.processing_glip import GlipProcessor, refuse_not_finite, scale_boxes
 from glip_model.sentence import GroundedSentence
 
 _KEPT_CAPTIONS = 32
 _GPU_BATCH = 8
-
-
-class ModelOutputError(ValueError):
-    """The network answered with numbers that are not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +177,7 @@ class GlipDetector:
             if self._adapter is not None:
                 text, head = self._adapter.adapted(text, caption), self._adapter.head
             output = self.model.align(self.model.fuse(seen, text), head=head)
-        _refuse_not_finite(output)
+        refuse_not_finite(output)
         return self.model.detections(output, caption.label_tokens, sizes_hw, self.settings)
 
     def _encoded(self, caption: Caption) -> TextStates:
@@ -227,9 +223,3 @@ def merge_captions(
 def _above(found: Detections, prompts: Sequence[str], score_threshold: float) -> ImageDetections:
     count = int((found.scores >= score_threshold).sum())  # best first, so a prefix
     return ImageDetections(found.boxes_xyxy[:count], found.scores[:count], found.labels[:count], tuple(prompts[:count]))
-
-
-def _refuse_not_finite(output: GlipOutput) -> None:
-    for name in ("token_logits", "box_deltas", "centerness"):
-        if not output[name].isfinite().all():
-            raise ModelOutputError(f"the network's {name} are not finite: its weights are damaged, or it needs float32")

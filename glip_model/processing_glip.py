@@ -43,6 +43,10 @@ Query = str | Sequence[str]
 Sizes = Sequence[tuple[int, int]] | Tensor
 
 
+class ModelOutputError(ValueError):
+    """The network answered with numbers that are not finite."""
+
+
 class GlipImageProcessor(BaseImageProcessor):
     """Scales, normalises and pads images, and brings boxes back to their pixels; needs no torchvision.
 
@@ -132,6 +136,7 @@ class GlipImageProcessor(BaseImageProcessor):
 
         Raises:
             ValueError: a caption is empty, or ``target_sizes`` are missing or of other images.
+            ModelOutputError: the network answered with numbers that are not finite.
         """
         logits = _given(outputs.token_logits)
         # Padding has the same logit at every anchor; tokens do not. The caption's own first and last are special.
@@ -149,6 +154,7 @@ class GlipImageProcessor(BaseImageProcessor):
         target_sizes: Sizes | None,
     ) -> list[dict[str, Tensor]]:
         """Find the boxes of each image's labels: ``label_tokens`` per image, the rest as for the pipeline."""
+        refuse_not_finite(outputs)
         logits = _given(outputs.token_logits)
         if target_sizes is None or len(target_sizes) != len(logits):
             raise ValueError(f"target_sizes must give (height, width) of all {len(logits)} images")
@@ -236,6 +242,7 @@ class GlipProcessor(ProcessorMixin):
 
         Raises:
             ValueError: ``text_labels`` or ``target_sizes`` are missing or of other images.
+            ModelOutputError: the network answered with numbers that are not finite.
         """
         if text_labels is None:
             raise ValueError("text_labels must be the text that was looked for")
@@ -256,6 +263,17 @@ class GlipProcessor(ProcessorMixin):
         if isinstance(query, str):
             return caption_from_sentence(self.tokenizer, parse_sentence(query))
         return caption_from_names(self.tokenizer, query)
+
+
+def refuse_not_finite(outputs: "GlipOutput") -> None:
+    """Make sure that what finds nothing has looked.
+
+    Raises:
+        ModelOutputError: logits, box offsets or centerness hold NaN or infinity.
+    """
+    for name in ("token_logits", "box_deltas", "centerness"):
+        if not _given(getattr(outputs, name)).isfinite().all():
+            raise ModelOutputError(f"the network's {name} are not finite: its weights are damaged, or it needs float32")
 
 
 def scale_boxes(found: Detections, from_hw: tuple[int, int], to_hw: tuple[int, int], border: float) -> Detections:

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from glip_model.caption import plan_captions
 from glip_model.configuration_glip import GlipConfig
 from glip_model.convert_glip_checkpoint import convert_state_dict
-from glip_model.inference import GlipDetector, ModelOutputError, merge_captions
+from glip_model.inference import GlipDetector, merge_captions
 from glip_model.loading import ModelFolderError
 from glip_model.modeling_glip import GlipForDetection, TextStates
+from glip_model.processing_glip import ModelOutputError
 from glip_model.sentence import CaptionError, parse_sentence
 from tests.glip_model.text import golden_tokenizer, small_tokenizer
 from tests.glip_model.tiny import noise, seeing_all, tiny_model, tiny_processor

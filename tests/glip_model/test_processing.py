@@ -19,7 +19,7 @@ from glip_model.image import ImageDecodeError
 from glip_model.inference import GlipDetector
 from glip_model.modeling_glip import GlipForDetection, GlipOutput
 from glip_model.postprocess import Detections
-from glip_model.processing_glip import GlipImageProcessor, GlipProcessor, scale_boxes
+from glip_model.processing_glip import GlipImageProcessor, GlipProcessor, ModelOutputError, scale_boxes
 from glip_model.sentence import CaptionError
 from tests.glip_model.tiny import noise, tiny_model, tiny_processor
 
@@ -223,6 +223,16 @@ def test_sizes_given_as_width_and_height_are_refused(model: GlipForDetection) ->
     outputs = outputs_of(model, noise(64, 128), ["cat"])  # of which the upright image has as many anchors
     with pytest.raises(ValueError, match="not the sizes of the images"):
         tiny_processor().post_process_grounded_object_detection(outputs, 0.2, [(128, 64)], ["cat"])
+
+
+def test_an_answer_that_is_not_finite_is_an_error_and_not_an_empty_one() -> None:
+    model = tiny_model()
+    torch.nn.init.constant_(model.head.text_bias, float("nan"))
+    outputs = outputs_of(model, noise(64, 64), ["cat"])
+    with pytest.raises(ModelOutputError, match="token_logits are not finite"):
+        tiny_processor().post_process_grounded_object_detection(outputs, 0.2, [(64, 64)], ["cat"])
+    with pytest.raises(ModelOutputError, match="token_logits are not finite"):
+        tiny_processor().image_processor.post_process_object_detection(outputs, 0.2, [(64, 64)])
 
 
 def test_nothing_to_process_and_unknown_names_are_refused() -> None:
