@@ -194,6 +194,14 @@ class GlipProcessor(ProcessorMixin):
     def __init__(self, image_processor: GlipImageProcessor, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(image_processor, tokenizer)  # type: ignore[no-untyped-call]
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "GlipProcessor":
+        """As in transformers, which looks both parts up in its Auto classes: they know GLIP from here on."""
+        from glip_model.auto import register_auto_classes
+
+        register_auto_classes()
+        return super().from_pretrained(*args, **kwargs)
+
     def __call__(
         self,
         images: Any = None,

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,11 @@ def test_auto_classes_load_a_saved_folder(folder: Path) -> None:
     assert type(AutoImageProcessor.from_pretrained(folder)) is GlipImageProcessor
     assert type(AutoModelForZeroShotObjectDetection.from_pretrained(folder)) is GlipForDetection
     assert AutoTokenizer.from_pretrained(folder)("red car")["input_ids"] == processor.tokenizer("Red CAR")["input_ids"]
+
+
+def test_a_processor_loads_wherever_its_class_is_imported_from(folder: Path) -> None:
+    load = f"from glip_model.processing_glip import GlipProcessor; GlipProcessor.from_pretrained({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", load], check=True)
 
 
 def test_settings_of_the_image_processor_are_saved(folder: Path) -> None:
