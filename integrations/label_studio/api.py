@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any
 
 import httpx
@@ -35,11 +36,14 @@ def label_studio_api(url: str | None, token: str | None) -> Iterator[LabelStudio
     try:
         # The SDK never closes a client that it made itself.
         with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as http:
-            yield LabelStudio(base_url=url, api_key=token, httpx_client=http)
+            # Without the slash at the end, the SDK would exchange a personal access token above the sub-path.
+            yield LabelStudio(base_url=url.rstrip("/") + "/", api_key=token, httpx_client=http)
     except httpx.HTTPError as error:
         raise LabelStudioError(
             f"no answer from Label Studio at {url} ({error}): is it running, and is this its address?"
         ) from error
+    except JSONDecodeError as error:  # the SDK lets it pass where a personal access token is to be exchanged
+        raise LabelStudioError(f"{url} does not answer as Label Studio does: is this its address?") from error
     except ApiError as error:
         raise LabelStudioError(_failure(url, token, error)) from error
 
