@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias, TypeVarTuple
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, case, delete, func, select, text, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, case, delete, func, select, update
 from sqlalchemy.orm import Session, aliased
 
+from backend.db.engine import lock
 from backend.db.rows import annotation_of, emitted_region, is_newest, region_of
 from backend.db.tables import (
     AnnotationRegionRow,
@@ -25,7 +26,6 @@ from backend.domain.dataset import ImageFacts
 from backend.domain.facts import TaskState
 from backend.domain.verdicts import EdgeOffsets, Judged, Verdict, VerdictKind
 
-_LOCK = 0x676C6970  # any number that nobody else takes
 _BATCH = 500
 _Columns = TypeVarTuple("_Columns")
 
@@ -40,8 +40,7 @@ class SqlCorrections:
         self._session = session
 
     def lock(self) -> None:
-        if self._session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time anyway
-            self._session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        lock(self._session.connection())
 
     def task(self, project: str, task_id: int) -> TaskState | None:
         row = self._task(project, task_id)

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from backend.errors import StorageError, ValueRefusedError
 
 _READS_ONLY = "glip_label_reads_only"
+_LOCK = 0x676C6970  # any number that nobody else takes
 
 
 def open_engine(url: str) -> Engine:
@@ -61,6 +62,12 @@ def for_reading(engine: Engine) -> Engine:
     if engine.dialect.name == "postgresql":
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     return engine.execution_options(**options)
+
+
+def lock(connection: Connection) -> None:
+    """Keep others who ask for it waiting, until this transaction ends."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 
 def storage_error(engine: Engine, error: SQLAlchemyError) -> StorageError:

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.db.engine import for_reading, open_engine, storage_error
+from backend.db.engine import for_reading, lock, open_engine, storage_error
 from backend.errors import StorageError
 
 
@@ -22,6 +22,7 @@ def upgrade(engine: Engine) -> str:
         StorageError: the database cannot be written, or a newer glip-label wrote it.
     """
     with _connection(engine) as connection:
+        lock(connection)  # a service and its workers may be started together
         _refuse_newer(connection)
         config = _config()
         config.attributes["connection"] = connection

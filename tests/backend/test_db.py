@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, inspect, select, text
+from sqlalchemy import Connection, Engine, event, inspect, select, text
 from sqlalchemy.orm import Session
 
 from backend.db.engine import open_engine
@@ -127,6 +128,21 @@ def test_threads_may_write_at_once(engine: Engine) -> None:
         list(threads.map(lambda number: store(engine, make_prediction(f"p{number}", number)), range(24)))
     with Session(engine) as session:
         assert len(session.scalars(select(PredictionRegionRow)).all()) == 48
+
+
+def test_two_that_open_an_empty_database_at_once_make_its_tables_once(engine: Engine) -> None:
+    other = open_engine(engine.url.render_as_string(hide_password=False))
+    with ThreadPoolExecutor(1) as threads:
+        opened: list[Future[None]] = []
+
+        def meanwhile(_connection: Connection) -> None:
+            opened.append(threads.submit(prepare, other))
+            sleep(0.5)  # it waits by then
+
+        event.listen(engine, "commit", meanwhile, once=True)
+        prepare(engine)
+        opened[0].result()
+    other.dispose()
 
 
 def test_a_projects_threshold_is_kept_changed_and_taken_back(engine: Engine) -> None:
