@@ -105,6 +105,7 @@ def _remember(backend: Backend, project: str, asked: SetupRequest) -> None:
     if named and same:
         return
     with backend.unit_of_work() as unit:
+        unit.corrections.lock()  # the project's first event may be applied now
         if not named:
             told = ProjectState(project, int(project.partition(".")[0]), label_config=asked.label_config, labels=names)
             apply_fact(unit, Fact(told))
