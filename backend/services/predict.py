@@ -208,7 +208,8 @@ class Predict:
             for (work, picture), proposals in zip(ready, found, strict=True)
         ]
         with self._unit_of_work() as unit:
-            for work, prediction in predictions:
+            # In the tasks' order: services that store the same ones in two orders would wait for each other.
+            for work, prediction in sorted(predictions, key=lambda each: (each[0].ask.project, each[0].ask.task_id)):
                 unit.predictions.add(work.ask.project, work.query_key, prediction)
             unit.commit()
         yield from predictions

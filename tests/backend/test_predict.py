@@ -44,6 +44,13 @@ def test_outcomes_come_in_the_order_of_the_asks() -> None:
     ]
 
 
+def test_predictions_are_stored_in_one_order_whatever_that_of_the_asks() -> None:
+    """So that two services that store the same ones do not wait for each other: PostgreSQL ends one of them."""
+    database = FakeDatabase()
+    make_predict(database=database)([make_ask(number, f"/{number}.png") for number in (3, 1, 2)])
+    assert [task for _, task, _, _ in database.tables.predictions] == [1, 2, 3]
+
+
 def test_two_threads_asking_the_same_share_one_inference() -> None:
     begun, release = Event(), Event()
 
