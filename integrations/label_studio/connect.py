@@ -72,13 +72,13 @@ def connect(api: LabelStudio, project_id: int, backend: Backend, *, replace: boo
     rows = api.ml.list(project=project_id)
     ours = next((row for row in rows if _webhook_url(row) == backend.webhook_url), None)
     others = [row for row in rows if row is not ours]
-    if replace:
-        _remove(api, project_id, others)
-        others = []
     row = _register(api, project_id, backend, ours)
     version = row.model_version
     if not version:
         raise LabelStudioError(f"the backend at {backend.url} told no model version: is it glip-label?")
+    if replace:
+        _remove(api, project_id, others)
+        others = []
     if row.title != version:
         with _explained(backend):
             api.ml.update(_id(row), title=version, **_row_fields(project_id, backend))

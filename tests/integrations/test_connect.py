@@ -161,6 +161,18 @@ def test_replace_removes_other_backends_with_their_webhooks_only() -> None:
     assert {hook["url"] for hook in label_studio.webhooks.values()} == {"http://chat/notify", WEBHOOK}
 
 
+def test_where_the_new_backend_is_refused_replace_removes_nothing() -> None:
+    label_studio = InMemoryLabelStudio(refusal=(403, BLOCKED))
+    label_studio.add_backend("http://other:9090")
+    label_studio.add_webhook("http://other:9090/webhook")
+
+    with pytest.raises(LabelStudioError, match="private address"):
+        connect(label_studio.client(), 1, Backend(URL), replace=True)
+
+    assert [row["url"] for row in label_studio.backends.values()] == ["http://other:9090"]
+    assert [hook["url"] for hook in label_studio.webhooks.values()] == ["http://other:9090/webhook"]
+
+
 def test_a_host_that_takes_no_webhook_is_connected_with_a_remark() -> None:
     label_studio = InMemoryLabelStudio(takes_webhooks=False)
 
