@@ -78,7 +78,7 @@ class Settings:
         home = Path(values["HOME"]).expanduser() if "HOME" in values else user_data_path("glip-label")
         return cls(
             home=home,
-            database_url=values.get("DATABASE_URL", f"sqlite:///{home.absolute() / 'glip-label.sqlite3'}"),
+            database_url=values.get("DATABASE_URL", sqlite_url(home / "glip-label.sqlite3")),
             model=values.get("MODEL", _default("model")),
             device=values.get("DEVICE"),
             label_studio_url=_base_url(values.get("LABEL_STUDIO_URL")),
@@ -150,6 +150,11 @@ def _header_value(values: Mapping[str, str], name: str) -> str | None:
     if value is not None and not re.fullmatch("[!-~]+", value):
         raise UsageError(f"{PREFIX}{name} must be letters, digits and signs of ASCII, without spaces and line breaks")
     return value
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL of a SQLite file; SQLAlchemy decodes it, and a folder may be called ``feature%2Fx``."""
+    return "sqlite:///" + str(file.absolute()).replace("%", "%25").replace("?", "%3F")
 
 
 def _base_url(url: str | None) -> str | None:

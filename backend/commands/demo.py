@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backend.errors import LabelStudioError, UsageError
-from backend.settings import PREFIX, Settings, child_environment
+from backend.settings import PREFIX, Settings, child_environment, sqlite_url
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -117,7 +117,7 @@ def _settings(running: "RunningLabelStudio", data: Path) -> dict[str, str]:
     return {
         "LABEL_STUDIO_URL": running.url,
         "LABEL_STUDIO_TOKEN": running.account.token,
-        "DATABASE_URL": f"sqlite:///{(data / 'glip-label.sqlite3').absolute()}",
+        "DATABASE_URL": sqlite_url(data / "glip-label.sqlite3"),
     }
 
 

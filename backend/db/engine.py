@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from backend.errors import StorageError, ValueRefusedError
@@ -15,7 +15,7 @@ _READS_ONLY = "glip_label_reads_only"
 _LOCK = 0x676C6970  # any number that nobody else takes
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str | URL) -> Engine:
     """Make the engine for a database URL; the folder of a SQLite file is made, the file itself on first use.
 
     Raises:

@@ -129,4 +129,4 @@ def open_letterbox(engine: Engine) -> Letterbox | None:
         return None
     with snapshot(engine) as connection:
         moved = last_moved(connection)
-    return Letterbox(open_engine(f"sqlite:///{file}{SUFFIX}"), moved)
+    return Letterbox(open_engine(engine.url.set(database=f"{file}{SUFFIX}")), moved)

@@ -13,12 +13,14 @@ from sqlalchemy import Connection, Engine, event, inspect, select, text
 from sqlalchemy.orm import Session
 
 from backend.db.engine import open_engine
-from backend.db.schema import check, prepare, upgrade
+from backend.db.letterbox import open_letterbox
+from backend.db.schema import check, open_prepared, prepare, upgrade
 from backend.db.tables import Base, PredictionRegionRow
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.geometry import Box
 from backend.domain.records import Prediction, Proposal, Region
 from backend.errors import StorageError
+from backend.settings import Settings
 from tests.facts import UID
 
 
@@ -161,6 +163,17 @@ def test_sqlite_writes_ahead(sqlite: Engine) -> None:
     with sqlite.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
     assert inspect(sqlite).has_table("predictions")
+
+
+def test_the_default_database_and_its_letterbox_lie_in_the_home_whatever_that_is_called(tmp_path: Path) -> None:
+    home = tmp_path / "feature%2Fx @y:z? #1%41"
+    engine = open_prepared(Settings.from_env({"GLIP_LABEL_HOME": str(home)}).database_url)
+    assert open_letterbox(engine) is not None
+    assert {file.name for file in home.glob("*.sqlite3*") if not file.name.endswith(("-wal", "-shm"))} == {
+        "glip-label.sqlite3",
+        "glip-label.sqlite3-letterbox",
+    }
+    engine.dispose()
 
 
 def test_a_read_only_database_is_said_in_one_line(sqlite: Engine) -> None:
