@@ -55,14 +55,22 @@ def find_project(api: LabelStudio, project: str) -> int:
         LabelStudioError: no project, or more than one, has the title.
     """
     if project.isdecimal():
-        api.projects.get(int(project))
-        return int(project)
+        try:
+            api.projects.get(int(project))
+        except ApiError as error:
+            if error.status_code != 404:  # else it may be a title
+                raise
+        else:
+            return int(project)
     rows: Iterable[Any] = api.projects.list(title=project)  # those that contain the title
     found = [int(row.id) for row in rows if row.title == project]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise LabelStudioError(f"no project is titled {project!r}: give its id, the number in its address")
+        raise LabelStudioError(
+            f"no project that the token's owner may see has the id or title {project!r}: give its id, the number in "
+            "its address"
+        )
     raise LabelStudioError(f"{len(found)} projects are titled {project!r}: give the id of one of {found}")
 
 

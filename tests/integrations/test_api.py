@@ -1,7 +1,8 @@
-"""Label Studio's API behind a sub-path, and what does not speak JSON."""
+"""Label Studio's API: projects by name, sub-paths, and what does not speak JSON."""
 
 import base64
 import json
+from urllib.parse import urlencode
 
 import pytest
 
@@ -38,3 +39,15 @@ def test_what_is_no_label_studio_is_said_where_a_personal_access_token_was_to_be
         ):
             find_project(api, "7")
     assert PAT not in str(refused.value)
+
+
+@pytest.mark.parametrize("title", ["2024", "street scenes"])
+def test_a_project_is_found_by_its_title_also_where_that_is_a_number(title: str) -> None:
+    rows = [{"id": 7, "title": title}, {"id": 8, "title": f"{title} 2"}]
+    with running_site() as label_studio:
+        label_studio.answers["/api/projects/2024/"] = sends(b'{"detail": "Not found."}', 404)
+        label_studio.answers[f"/api/projects/?{urlencode({'page': 1, 'title': title})}"] = sends(
+            json.dumps({"count": 2, "next": None, "previous": None, "results": rows}).encode()
+        )
+        with label_studio_api(label_studio.url, "0" * 40) as api:
+            assert find_project(api, title) == 7
