@@ -29,11 +29,14 @@ def image_references(data: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
 
 
 def kept_reference(reference: str) -> str:
-    """Take user names, passwords, tokens and signatures out of a reference; an inlined file becomes its hash."""
+    """Take user names, passwords, tokens and signatures out of a reference; an inlined file becomes its hash.
+
+    NUL, which PostgreSQL cannot hold, goes as well.
+    """
     if reference[:5].lower() == "data:":
-        kind = re.split("[;,]", reference[5:105], maxsplit=1)[0]
+        kind = re.split("[;,]", reference[5:105].replace("\0", ""), maxsplit=1)[0]
         return f"data:{kind};sha256,{sha256(reference.encode()).hexdigest()}"
-    place, mark, query = _USER.sub(r"\1", reference).partition("?")
+    place, mark, query = _USER.sub(r"\1", reference.replace("\0", "")).partition("?")
     named = [(unquote_plus(part.partition("=")[0]), part) for part in query.split("&")]
     if not any(_SECRET.fullmatch(name) for name, _ in named):
         return place + mark + query

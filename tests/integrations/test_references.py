@@ -83,3 +83,9 @@ def test_an_inlined_picture_is_kept_as_its_hash() -> None:
 def test_only_values_that_may_lead_to_a_picture_are_kept() -> None:
     data = {"z": " /data/b.png ", "image": "s3://bucket/a.png", "text": "a cat", "number": 5, "list": ["/a.png"]}
     assert image_references(data) == (("image", "s3://bucket/a.png"), ("z", "/data/b.png"))
+
+
+@pytest.mark.parametrize("reference", ["/data/upload/1/a\0.png", "data:image/p\0ng;base64,AAAA", "s3://b/\0a?\0=1"])
+def test_a_reference_is_kept_without_what_a_database_cannot_hold(reference: str) -> None:
+    assert "\0" not in kept_reference(reference)
+    assert image_references({"image": reference}) == (("image", kept_reference(reference)),)
