@@ -22,6 +22,20 @@ from glip_model.modeling_glip import GlipForDetection
 from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
 from glip_model.published import TOKENIZER_FILES
 
+# What torch raises for files that it cannot read; the last two are for records that name what is not in the file.
+_NO_CHECKPOINT = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+)
+_WHOLE_NUMBERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+_PLAIN_NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, *_WHOLE_NUMBERS}
+
 
 def convert_checkpoint(file: Path, out: Path, config: GlipConfig, tokenizer: Path | None) -> None:
     """Convert an official checkpoint to the model folder ``out``, which appears whole or not at all.
@@ -46,7 +60,7 @@ def convert_checkpoint(file: Path, out: Path, config: GlipConfig, tokenizer: Pat
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"the configuration describes no network: {error}") from error
     try:
-        converted = convert_state_dict(read_checkpoint(file), config)
+        converted = _with_memory_of_their_own(convert_state_dict(read_checkpoint(file), config))
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
     config.architectures = [GlipForDetection.__name__]
@@ -64,7 +78,8 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     """Read the state dict of a ``.pth`` file without running any code in it.
 
     Raises:
-        CheckpointError: the file cannot be read, is no checkpoint, or holds weights that are not finite.
+        CheckpointError: the file cannot be read, is no checkpoint, or holds weights that are sparse, quantised, complex
+            or not finite.
     """
     try:
         with warnings.catch_warnings():
@@ -75,7 +90,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise CheckpointError("no such file") from error
     except OSError as error:
         raise CheckpointError(f"cannot be read ({error.strerror or error})") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except _NO_CHECKPOINT as error:
         raise CheckpointError("not a PyTorch checkpoint of plain weights, or a damaged one") from error
     state = loaded.get("model", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not state:
@@ -83,9 +98,23 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"holds no state dict: {name!r} is no tensor")
+        if tensor.layout is not torch.strided or tensor.is_meta or tensor.dtype not in _PLAIN_NUMBERS:
+            kind = "without numbers" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
+            raise CheckpointError(f"weight {name} is no dense tensor of plain numbers ({kind}): save it as float32")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise CheckpointError(f"weight {name} holds numbers that are not finite (NaN or infinity)")
     return state
+
+
+def _with_memory_of_their_own(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers; safetensors refuses tensors that share memory, as tied weights do."""
+    taken: set[int] = set()
+    separate = {}
+    for name, tensor in state.items():
+        memory = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.clone() if memory in taken else tensor
+        taken.add(memory)
+    return separate
 
 
 def add_tokenizer(folder: Path, tokenizer: Path) -> None:

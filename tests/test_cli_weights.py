@@ -94,6 +94,30 @@ def test_a_bare_state_dict_in_the_old_file_format_converts_too(
     load_model_folder(tmp_path / "out", torch.device("cpu"))
 
 
+def test_weights_that_share_memory_convert_to_their_own(
+    checkpoint: Path, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    norm = "module.language_backbone.body.model.embeddings.LayerNorm.weight"
+    state["model"]["module.rpn.head.bias_lang"] = state["model"][norm]
+    torch.save(state, checkpoint)
+    assert convert(checkpoint, tmp_path / "out", *options) == 0
+    model, _ = load_model_folder(tmp_path / "out", torch.device("cpu"))
+    assert torch.equal(model.head.text_bias, state["model"][norm])
+
+
+def test_a_checkpoint_whose_records_name_what_it_does_not_hold_is_one_line(
+    checkpoint: Path, options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old.pth"
+    torch.save({"a": torch.zeros(3)}, old, _use_new_zipfile_serialization=False)
+    content = old.read_bytes()
+    (key, *_) = re.findall(rb"\d{12,}", content)  # of the memory that the tensor lies in
+    old.write_bytes(content.replace(key, b"1" * len(key), 1))
+    assert convert(old, tmp_path / "out", *options) == 1
+    assert "not a PyTorch checkpoint of plain weights, or a damaged one" in capsys.readouterr().err
+
+
 def test_without_a_tokenizer_the_weights_are_converted_and_one_line_says_what_is_missing(
     checkpoint: Path,
     config: str,
@@ -125,6 +149,22 @@ def test_without_a_tokenizer_the_weights_are_converted_and_one_line_says_what_is
         (
             ("rpn.head.bias0", torch.tensor([float("nan")])),
             "weight module.rpn.head.bias0 holds numbers that are not finite",
+        ),
+        (
+            ("rpn.head.bias_lang", torch.zeros(64).to_sparse()),
+            "is no dense tensor of plain numbers (torch.float32, torch.s",
+        ),
+        (
+            ("rpn.head.bias_lang", torch.zeros(64, dtype=torch.float8_e4m3fn)),
+            "bias_lang is no dense tensor of plain numb",
+        ),
+        (
+            ("rpn.head.bias_lang", torch.zeros(64, dtype=torch.complex64)),
+            "bias_lang is no dense tensor of plain numbers",
+        ),
+        (
+            ("rpn.head.bias_lang", torch.zeros(64, device="meta")),
+            "of plain numbers (without numbers): save it as float32",
         ),
     ],
 )
@@ -209,6 +249,9 @@ def test_a_folder_with_files_in_it_is_never_overwritten(
         ("[]", "it must be an object"),
         ('{"model_type": "swin"}', "it is of a 'swin' model"),
         ('{"hidden_size": "wide"}', "is no GLIP configuration"),
+        ('{"num_fusion_heads": 0}', "is no GLIP configuration"),
+        ('{"dtype": "nonsense"}', "is no GLIP configuration"),
+        ('{"id2label": 3}', "is no GLIP configuration"),
         ('{"backbone_config": {"model_type": "nonsense"}}', "is no GLIP configuration"),
     ],
 )

@@ -176,5 +176,5 @@ def _read_config(file: Path) -> "GlipConfig":
         return GlipConfig(**fields)
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, StrictDataclassError) as error:
         raise UsageError(f"{file} is no GLIP configuration: {error}") from error
