@@ -6,10 +6,21 @@ from typing import Protocol
 
 import requests
 
-from backend.errors import GlipLabelError
+from backend.errors import GlipLabelError, StorageError
 
 _SECONDS = 10.0  # to learn whether the hub answers at all: its client alone would retry for half a minute per file
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def _download_errors() -> tuple[type[Exception], ...]:
+    """What huggingface_hub raises: its own errors, which are OSErrors, and those of what it fetches with.
+
+    That is a library for HTTP, which one depends on its release; or one in Rust, which raises RuntimeError.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    bases = [base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError" and issubclass(base, Exception)]
+    return (OSError, RuntimeError, *bases)
 
 
 class HubError(GlipLabelError):
@@ -31,7 +42,8 @@ class Hub(Protocol):
         """Fetch a file into ``folder``, going on where an earlier call stopped.
 
         Raises:
-            HubError: the hub is away, or has no such file.
+            HubError: the hub is away, has no such file, or broke off.
+            StorageError: ``folder`` cannot be written.
         """
         ...
 
@@ -64,7 +76,9 @@ class HuggingFaceHub:
 
         try:
             return Path(hf_hub_download(repository, file, local_dir=folder))
-        except OSError as error:  # every error of huggingface_hub is one
+        except _download_errors() as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the system's, those of the hub have none
+                raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise HubError(f"Hugging Face broke off ({reason}); run it again to go on") from error
 

@@ -47,6 +47,7 @@ class ModelStore:
 
         Raises:
             ModelError: the file cannot be had, or is not the one it was.
+            StorageError: the folder of downloads cannot be written.
         """
         file = self._downloads / model.file
         if file.is_file():
@@ -72,6 +73,7 @@ class ModelStore:
 
         Raises:
             HubError: it cannot be had.
+            StorageError: the folder of downloads cannot be written.
         """
         kept = self._downloads / TEXT_ENCODER.rpartition("/")[2]
         if (kept / _VOCABULARY).is_file():
