@@ -275,7 +275,8 @@ def _mean(figures: Floats, axes: int | tuple[int, ...]) -> Floats:
 def _change(figures: Floats) -> Change:
     """Of figures ``(2, 1 + B)``, the first as measured, the others of resamples, which may lack a label."""
     differences = figures[1, 1:] - figures[0, 1:]
-    low, high = np.nanquantile(differences, (_GUARD_ALPHA, 1 - _GUARD_ALPHA))
+    bounds = (_GUARD_ALPHA, 1 - _GUARD_ALPHA)
+    low, high = (math.nan, math.nan) if np.isnan(differences).all() else np.nanquantile(differences, bounds)
     return Change(float(figures[0, 0]), float(figures[1, 0]), float(low), float(high))
 
 

@@ -234,6 +234,17 @@ def test_later_tries_may_err_less() -> None:
     assert bounds == sorted(bounds)
 
 
+def test_a_label_that_every_resample_lacks_has_bounds_that_are_no_numbers() -> None:
+    images = reviewed(5)
+    rare = replace(images[0].boxes[0], label="rare")
+    images[0] = replace(images[0], boxes=(*images[0].boxes, rare))
+    both = [contender(images, SyntheticDetector(), seed) for seed in (1, 2)]
+    few = GateSettings(resamples=1)
+    found = [decide(images, both[0], both[1], replace(few, seed=seed)).labels["rare"] for seed in range(10)]
+    assert any(each.low is not None and np.isnan(each.low) for each in found)
+    assert {each.production for each in found} == {found[0].production}
+
+
 def test_proposals_of_another_number_of_images_are_refused() -> None:
     images = reviewed()
     with pytest.raises(ValueError, match="60 gate images, but proposals for 60 and 59"):
