@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from glip_model.image import PixelSettings
 from glip_model.pretraining.asking import ask_names
 from glip_model.pretraining.batches import Mixture, PretrainingBatches, word_targets
-from glip_model.pretraining.coco_sets import DataError, RealSet, read_coco_set
+from glip_model.pretraining.coco_sets import DataError, RealSet, read_coco_set, refuse_unusable_sets
 from glip_model.pretraining.samples import as_captioned
 from glip_model.pretraining.scenes import draw_scene
 from glip_model.pretraining.tokenizer import train_tokenizer
@@ -121,6 +121,71 @@ def test_a_file_that_is_no_coco_data_set_is_named(tmp_path: Path, text: str) -> 
     (tmp_path / "train.json").write_text(text)
     with pytest.raises(DataError, match=r"train\.json: no COCO data set"):
         read_coco_set(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "complaint"),
+    [
+        (
+            "annotations",
+            [{"image_id": 5, "category_id": 7, "bbox": [1, 2, 3, 4]}],
+            "[0] is of category 7, which is not",
+        ),
+        (
+            "annotations",
+            [{"image_id": 6, "category_id": 2, "bbox": [1, 2, 3, 4]}],
+            "[0] is of image 6, which is not in",
+        ),
+        ("annotations", [{"image_id": 5, "category_id": 2, "bbox": [1, 2, 3]}], "bbox [1, 2, 3] is not of four finite"),
+        (
+            "annotations",
+            [{"image_id": 5, "category_id": 2, "bbox": ["a", 2, 3, 4]}],
+            "could not convert string to float",
+        ),
+        ("annotations", [{"image_id": 5, "category_id": 2, "bbox": [1, 2, float("nan"), 3]}], "not of four finite"),
+        ("categories", [{"id": 2, "name": "hole"}, {"id": 2, "name": "block"}], "an id of its categories or images"),
+        ("categories", [{"id": 2, "name": "\ud800"}], "surrogates not allowed"),
+        ("images", [{"id": 5, "file_name": "a.png"}, {"id": 5, "file_name": "a.png"}], "an id of its categories or"),
+        ("images", [{"id": 5, "file_name": "a.png"}, {"id": "x", "file_name": "a.png"}], "no COCO data set ('<' not"),
+        ("images", [{"id": 5, "file_name": "a" * 400}], "File name too long"),
+    ],
+)
+def test_what_a_coco_file_says_wrong_is_named_with_its_file(
+    part: str, value: object, complaint: str, tmp_path: Path
+) -> None:
+    write_set(tmp_path)
+    coco = json.loads((tmp_path / "train.json").read_text())
+    (tmp_path / "train.json").write_text(json.dumps({**coco, part: value}))
+    with pytest.raises(DataError) as caught:
+        read_coco_set(tmp_path, "train")
+    assert complaint in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_picture_that_is_a_line_keeps_a_pixel_of_height(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    Image.new("RGB", (3000, 1)).save(tmp_path / "images" / "a.png")
+    assert read_coco_set(tmp_path, "train").samples[0].rgb.shape == (1, 640, 3)
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        ((), "no names"),
+        (("Block", "block"), "'Block' and 'block' are the same tokens"),
+        (("block", " "), "has an empty name"),
+        (tuple(f"block {number}" for number in range(200)), "its names fill more than one caption"),
+    ],
+)
+def test_a_set_whose_names_cannot_be_asked_in_one_caption_is_named(names: tuple[str, ...], complaint: str) -> None:
+    tokenizer = train_tokenizer(["block"])
+    with pytest.raises(DataError, match=f"blocks: .*{complaint}"):
+        refuse_unusable_sets([RealSet("blocks", names, (marked(),))], tokenizer)
+
+
+def test_a_set_without_pictures_is_named() -> None:
+    with pytest.raises(DataError, match="blocks: has no images"):
+        refuse_unusable_sets([RealSet("blocks", ("block",), ())], train_tokenizer(["block"]))
 
 
 def test_the_tokenizer_knows_every_plain_word_and_keeps_given_names_whole() -> None:
