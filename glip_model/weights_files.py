@@ -23,7 +23,7 @@ from glip_model.processing_glip import GlipImageProcessor, GlipProcessor
 from glip_model.published import TOKENIZER_FILES
 
 # What torch raises for files that it cannot read; the last two are for records that name what is not in the file.
-_NO_CHECKPOINT = (
+NO_CHECKPOINT = (
     pickle.UnpicklingError,
     RuntimeError,
     EOFError,
@@ -90,7 +90,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise CheckpointError("no such file") from error
     except OSError as error:
         raise CheckpointError(f"cannot be read ({error.strerror or error})") from error
-    except _NO_CHECKPOINT as error:
+    except NO_CHECKPOINT as error:
         raise CheckpointError("not a PyTorch checkpoint of plain weights, or a damaged one") from error
     state = loaded.get("model", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not state:

@@ -60,8 +60,9 @@ def _train(out: Path, folders: list[Path], options: dict[str, object]) -> None:
     from glip_model.loading import ModelFolderError
     from glip_model.pretraining.batches import SCENES_ONLY, Mixture
     from glip_model.pretraining.coco_sets import DataError, read_coco_set
+    from glip_model.pretraining.kept import PretrainingError
     from glip_model.pretraining.recipe import DEFAULT_SETS
-    from glip_model.pretraining.run import PretrainingError, RunSettings, pretrain
+    from glip_model.pretraining.run import RunSettings, pretrain
 
     names = ("minutes", "steps", "seed", "init", "processes")
     given = {name: options[name] for name in names if options[name] is not None}

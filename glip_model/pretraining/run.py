@@ -5,6 +5,7 @@ from, and ``log.jsonl``.
 """
 
 import json
+import logging
 import math
 import os
 import sys
@@ -17,33 +18,38 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.multiprocessing.spawn import ProcessRaisedException, start_processes
+from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException, start_processes
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from glip_model.configuration_glip import GlipConfig
 from glip_model.image import DEFAULT_PIXELS
 from glip_model.loading import load_model_folder
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.pretraining.batches import Batch, Mixture, PretrainingBatches
-from glip_model.pretraining.coco_sets import RealSet
+from glip_model.pretraining.coco_sets import RealSet, refuse_unusable_sets
+from glip_model.pretraining.kept import (
+    CHECKPOINT,
+    PretrainingError,
+    files_aside,
+    load_checkpoint,
+    load_tokenizer,
+    raised_in_process,
+    start_from,
+    writing,
+)
 from glip_model.pretraining.recipe import Schedule, nano_config, save_model
 from glip_model.pretraining.tokenizer import train_tokenizer
 from glip_model.pretraining.word_head import WordHead
 from glip_model.training.machine import has_bf16_units, keep_freed_memory, pixel_values, save_checkpoint
 from glip_model.training.optimisation import AveragedWeights, first_not_finite, parameter_groups
 
-CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 _LOG_EVERY = 20
 _MEETING_POINT = "processes"
 _QUEUED_BATCHES = 6
-
-
-class PretrainingError(RuntimeError):
-    """A run that cannot start or go on; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +105,10 @@ def pretrain(out: Path, sets: Sequence[RealSet], weights: Sequence[float], setti
         settings: the rest.
 
     Raises:
-        PretrainingError: the loss is no longer finite, the folder's checkpoint is of another run, or ``init`` is of
-            another network.
-        ModelFolderError: ``init`` cannot be used; a `PretrainingError` where several processes train.
+        PretrainingError: the loss is no longer finite, the folder's checkpoint is damaged or of another run, ``init``
+            is of another network, or ``out`` cannot be written.
+        DataError: a set has no images, or its names cannot be asked in one caption.
+        ModelFolderError: ``init`` cannot be used.
     """
     out.mkdir(parents=True, exist_ok=True)
     if settings.processes == 1:
@@ -109,11 +116,19 @@ def pretrain(out: Path, sets: Sequence[RealSet], weights: Sequence[float], setti
         return
     meeting_point = out / _MEETING_POINT
     meeting_point.unlink(missing_ok=True)
+    logging.getLogger(start_processes.__module__).setLevel(logging.ERROR)  # it tells which processes it ends
+    arguments = (out, sets, weights, settings)
+    running = start_processes(_train, arguments, settings.processes, join=False, start_method="fork")
     try:
-        start_processes(_train, (out, sets, weights, settings), settings.processes, start_method="fork")
+        while not running.join():
+            pass
     except ProcessRaisedException as error:
-        raise PretrainingError(str(error).strip().splitlines()[-1]) from error
+        raise raised_in_process(error) from error
+    except ProcessException as error:
+        raise PretrainingError(f"{error}: the same command goes on from its checkpoint") from error
     finally:
+        for process in running.processes:
+            process.terminate()  # of an interruption they know only where all of the terminal's processes got it
         meeting_point.unlink(missing_ok=True)
 
 
@@ -158,7 +173,9 @@ class _Journal:
 
     def __init__(self, path: Path, settings: RunSettings, enabled: bool) -> None:
         self._settings, self._enabled = settings, enabled
-        self._file = path.open("a", encoding="utf-8") if enabled else None
+        self._path = path
+        with writing(path):
+            self._file = path.open("a", encoding="utf-8") if enabled else None
         self._bar = tqdm(total=100, unit="%", desc="pretrain", disable=not enabled)
 
     def __enter__(self) -> "_Journal":
@@ -167,15 +184,17 @@ class _Journal:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
         if self._file:
-            self._file.close()
+            with writing(self._path):  # what was not flushed
+                self._file.close()
 
     def write(self, state: _State, losses: dict[str, float]) -> None:
         """Note a step; every so often as a line."""
         self._bar.update(min(100, round(100 * _progress(state, self._settings))) - self._bar.n)
         if self._file and (state.step == 1 or state.step % _LOG_EVERY == 0):
             line = {"step": state.step, "seconds": round(state.seconds, 1), **losses}
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            with writing(self._path):
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
             self._bar.set_postfix({"step": state.step, "loss": f"{losses['loss']:.2f}"})
 
 
@@ -245,21 +264,14 @@ def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
     folder = out if checkpoint else settings.init
     first = load_model_folder(settings.init, torch.device("cpu"))[0] if settings.init and not checkpoint else None
     if folder is None:
-        tokenizer = train_tokenizer([name for real in sets for name in real.names])
+        tokenizer: PreTrainedTokenizerBase = train_tokenizer([name for real in sets for name in real.names])
     else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        tokenizer = load_tokenizer(folder)
+    refuse_unusable_sets(sets, tokenizer)
     config = nano_config(len(tokenizer), settings.early_fusion)
     model, word_head = GlipForDetection(config), WordHead(config.hidden_size, len(tokenizer))
-    if checkpoint:
-        model.load_state_dict(checkpoint["model"])
-        word_head.load_state_dict(checkpoint["word_head"])
-    elif settings.init and first:
-        try:
-            model.load_state_dict(first.state_dict(), strict=False)  # without fusion may start from with fusion
-        except RuntimeError as error:
-            raise PretrainingError(f"{settings.init}: its weights have other shapes than glip-nano's") from error
-        if (settings.init / CHECKPOINT).exists():
-            word_head.load_state_dict(_load(settings.init / CHECKPOINT)["word_head"])
+    if settings.init and first:
+        start_from(settings.init, first, model, word_head)
     nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = parameter_groups(nn.ModuleList([model, word_head]), settings.schedule.weight_decay)
     state = _State(
@@ -270,33 +282,44 @@ def _start(out: Path, sets: Sequence[RealSet], settings: RunSettings) -> _State:
         AveragedWeights(model.state_dict(), settings.schedule.ema_decay),
     )
     if checkpoint:
-        state.optimizer.load_state_dict(checkpoint["optimizer"])
-        state.average.state = checkpoint["average"]
-        state.average.updates = checkpoint["updates"]
-        state.step, state.seconds = checkpoint["step"], checkpoint["seconds"]
+        _restore(state, checkpoint, out)
     return state
+
+
+def _restore(state: _State, checkpoint: dict[str, Any], out: Path) -> None:
+    """Go on where the checkpoint of ``out`` was written."""
+    try:
+        state.model.load_state_dict(checkpoint["model"])
+        state.word_head.load_state_dict(checkpoint["word_head"])
+        state.optimizer.load_state_dict(checkpoint["optimizer"])
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise PretrainingError(
+            f"{out}: {CHECKPOINT} does not fit the tokenizer there, or glip-nano: give another folder"
+        ) from error
+    state.average.state = checkpoint["average"]
+    state.average.updates = checkpoint["updates"]
+    state.step, state.seconds = checkpoint["step"], checkpoint["seconds"]
 
 
 def _read_checkpoint(path: Path, settings: RunSettings) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    checkpoint = _load(path)
+    checkpoint = load_checkpoint(path)
     wanted = {"seed": settings.seed, "early_fusion": settings.early_fusion}
     if checkpoint["run"] != wanted:
         raise PretrainingError(f"{path}: of a run with {checkpoint['run']}, not {wanted}: give another folder")
     return checkpoint
 
 
-def _load(path: Path) -> dict[str, Any]:
-    checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
-    if "word_head" not in checkpoint:
-        raise PretrainingError(f"{path}: of an older glip-label, without a word head: delete it or give another folder")
-    return checkpoint
-
-
 def _save(out: Path, state: _State, settings: RunSettings) -> None:
-    """Write the checkpoint aside and rename it, so that a killed run always finds a whole one."""
-    save_model(out, cast(GlipConfig, state.model.config), state.average.state, state.tokenizer)
+    """Write all files aside and rename them, so that a killed run always finds whole ones."""
+    with writing(out):
+        with files_aside(out) as aside:
+            save_model(aside, cast(GlipConfig, state.model.config), state.average.state, state.tokenizer)
+        _save_checkpoint(out, state, settings)
+
+
+def _save_checkpoint(out: Path, state: _State, settings: RunSettings) -> None:
     save_checkpoint(
         out / CHECKPOINT,
         {

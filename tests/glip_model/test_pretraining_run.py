@@ -11,8 +11,9 @@ from torch import nn
 from glip_model.loading import ModelFolderError, load_model_folder
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.pretraining.batches import Mixture
+from glip_model.pretraining.kept import PretrainingError
 from glip_model.pretraining.recipe import Schedule, nano_config
-from glip_model.pretraining.run import PretrainingError, RunSettings, pretrain
+from glip_model.pretraining.run import RunSettings, pretrain
 from glip_model.training.optimisation import AveragedWeights, parameter_groups
 from tests.glip_model.tiny import tiny_model, tiny_processor
 
