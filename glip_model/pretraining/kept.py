@@ -20,6 +20,7 @@ from glip_model.weights_files import NO_CHECKPOINT
 CHECKPOINT = "checkpoint.pt"
 _PARTS = ("run", "model", "optimizer", "average", "updates", "step", "seconds")
 _ASIDE = ".saving"
+_OF_FUSION = (".fusion.", ".text_layer.")  # parts of the tower
 
 
 class PretrainingError(RuntimeError):
@@ -74,7 +75,7 @@ def start_from(init: Path, first: GlipForDetection, model: GlipForDetection, wor
     except RuntimeError as error:
         raise PretrainingError(f"{init}: its weights have other shapes than glip-nano's") from error
     # A run without fusion may start from one with fusion; nothing else may be left at chance or unused.
-    other = [name for names in differing for name in names if ".fusion." not in name]
+    other = [name for names in differing for name in names if not any(part in name for part in _OF_FUSION)]
     if other:
         raise PretrainingError(f"{init}: is another network than glip-nano, as {other[0]} shows: give another folder")
     if (init / CHECKPOINT).exists():
