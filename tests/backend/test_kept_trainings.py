@@ -4,9 +4,10 @@ import logging
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 from threading import Event
 
 import pytest
@@ -43,18 +44,33 @@ class Trainer:
         return request.mode or Mode.FULL
 
 
-def test_who_wants_what_another_command_trains_waits_and_takes_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+class Told(logging.Handler):
+    """What was logged, for those who wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: Queue[str] = Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.put(record.getMessage())
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    handler, log = Told(), logging.getLogger("glip_label.training")
+    log.addHandler(handler)
+    yield handler
+    log.removeHandler(handler)
+
+
+def test_who_wants_what_another_command_trains_waits_and_takes_it(tmp_path: Path, told: Told) -> None:
     first, second = Trainer(), Trainer()
-    told = Event()
-    caplog.handler.emit = lambda record: told.set()  # type: ignore[method-assign]
     first.go_on.clear()
-    with ThreadPoolExecutor(2) as threads, caplog.at_level(logging.WARNING):
+    with ThreadPoolExecutor(2) as threads:
         one = threads.submit(KeptTrainings(first, "base", tmp_path).train, DATA, REQUEST, None)
         assert first.began.wait(30)
         other = threads.submit(KeptTrainings(second, "base", tmp_path).train, DATA, REQUEST, None)
-        assert told.wait(30)
+        assert told.messages.get(timeout=30).endswith("another command trains the same: waiting for it")
         assert not other.done()
         first.go_on.set()
         assert one.result(30) == other.result(30)

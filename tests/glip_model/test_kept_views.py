@@ -65,7 +65,9 @@ def learned(mode: str, base: Path, room: int) -> tuple[list[Tensor], int]:
 
 def tensor_bytes() -> int:
     gc.collect()
-    storages = [each.untyped_storage() for each in gc.get_objects() if type(each) is Tensor]
+    storages = [
+        each.untyped_storage() for each in gc.get_objects() if type(each) is Tensor and each.layout is torch.strided
+    ]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
