@@ -12,7 +12,7 @@ from backend.db.schema import open_prepared
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.detector import GlipModelDetector
 from backend.domain.records import Picture
-from backend.errors import LabelStudioError
+from backend.errors import LabelStudioError, ValueRefusedError
 from backend.glip_models import GlipModels
 from backend.model_folders import DEMO_MODEL, DEMO_REMARK, find_model, model_version
 from backend.pictures import decode_picture
@@ -256,7 +256,7 @@ def _sync_all(settings: Settings, unit_of_work: Callable[[], UnitOfWork], readin
     for project_id, uid in projects:
         try:
             report = sync(project_id, uid)
-        except LabelStudioError as error:  # one of them may be gone, or another account's
+        except (LabelStudioError, ValueRefusedError) as error:  # one may be gone, or not ours, or hold nonsense
             log.error("sync project=%d: %s", project_id, error)
             continue
         log.info("sync project=%d repaired=%d %s", project_id, report.repaired, report.summary())

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
@@ -89,6 +91,23 @@ def test_the_worker_syncs_every_known_project_on_its_timer(
     run_worker_until("project=8", settings, unit_of_work, caplog)
     assert "sync project=7 repaired=3 tasks +1 ~0 -0, annotations +1 ~0 -0" in caplog.text
     assert "sync project=8: Label Studio at" in caplog.text
+
+
+def test_what_the_database_cannot_hold_of_one_project_keeps_no_other_from_being_synced(
+    label_studio: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = Settings.from_env()
+    unit_of_work = open_database(settings)
+    with unit_of_work() as unit:
+        unit.projects.set_score_threshold(UID, 0.5)
+        unit.projects.set_score_threshold("8.1795423412", 0.5)
+        unit.commit()
+    with closing(sqlite3.connect(tmp_path / "glip-label.sqlite3")) as connection:  # as PostgreSQL refuses NUL
+        connection.execute("CREATE TRIGGER no BEFORE INSERT ON tasks BEGIN SELECT RAISE(ABORT, 'not that'); END")
+    answers(label_studio, "/api/projects/8/", {}, 404)
+    run_worker_until("sync project=8", settings, unit_of_work, caplog)
+    assert "refused a value: not that" in caplog.text.partition("sync project=7: the database ")[2]
 
 
 def test_the_worker_leaves_projects_alone_that_have_the_number_of_a_known_one_in_another_label_studio(
