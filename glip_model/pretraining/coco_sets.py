@@ -109,7 +109,8 @@ def _encodable(name: object) -> str:
 
 
 def _four_numbers(bbox: list[float]) -> list[float]:
-    if np.asarray(bbox, dtype=np.float32).shape != (4,) or not np.isfinite(np.asarray(bbox, dtype=np.float32)).all():
+    numbers = np.asarray(bbox, dtype=np.float32)
+    if numbers.shape != (4,) or not np.isfinite(numbers).all():
         raise ValueError(f"bbox {bbox!r} is not of four finite numbers")
     return bbox
 
