@@ -20,6 +20,8 @@ from tests.facts import UID, annotated, make_annotation, make_region
 from tests.integrations.test_tasks import EVENT, PROJECT, answers, page, task
 from tests.sites import Site, running_site
 
+OTHER = "8.1795423412"  # Label Studio knows no such project
+
 
 @pytest.fixture
 def label_studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
@@ -64,6 +66,13 @@ def test_sync_without_an_answer_is_one_line_and_exit_code_1(
     assert error.count("\n") == 1
 
 
+def know(unit_of_work: Callable[[], UnitOfWork], *projects: str) -> None:
+    with unit_of_work() as unit:
+        for uid in projects:
+            unit.projects.set_score_threshold(uid, 0.5)
+        unit.commit()
+
+
 def run_worker_until(
     logged: str, settings: Settings, unit_of_work: Callable[[], UnitOfWork], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -83,10 +92,7 @@ def test_the_worker_syncs_every_known_project_on_its_timer(
     caplog.set_level(logging.INFO)
     settings = Settings.from_env()
     unit_of_work = open_database(settings)
-    with unit_of_work() as unit:
-        unit.projects.set_score_threshold(UID, 0.5)
-        unit.projects.set_score_threshold("8.1795423412", 0.5)  # Label Studio knows no such project
-        unit.commit()
+    know(unit_of_work, UID, OTHER)
     answers(label_studio, "/api/projects/8/", {}, 404)
     run_worker_until("project=8", settings, unit_of_work, caplog)
     assert "sync project=7 repaired=3 tasks +1 ~0 -0, annotations +1 ~0 -0" in caplog.text
@@ -99,10 +105,7 @@ def test_what_the_database_cannot_hold_of_one_project_keeps_no_other_from_being_
     caplog.set_level(logging.INFO)
     settings = Settings.from_env()
     unit_of_work = open_database(settings)
-    with unit_of_work() as unit:
-        unit.projects.set_score_threshold(UID, 0.5)
-        unit.projects.set_score_threshold("8.1795423412", 0.5)
-        unit.commit()
+    know(unit_of_work, UID, OTHER)
     with closing(sqlite3.connect(tmp_path / "glip-label.sqlite3")) as connection:  # as PostgreSQL refuses NUL
         connection.execute("CREATE TRIGGER no BEFORE INSERT ON tasks BEGIN SELECT RAISE(ABORT, 'not that'); END")
     answers(label_studio, "/api/projects/8/", {}, 404)
@@ -116,9 +119,7 @@ def test_the_worker_leaves_projects_alone_that_have_the_number_of_a_known_one_in
     caplog.set_level(logging.INFO)
     settings = Settings.from_env()
     unit_of_work = open_database(settings)
-    with unit_of_work() as unit:
-        unit.projects.set_score_threshold("7.1600000000", 0.5)
-        unit.commit()
+    know(unit_of_work, "7.1600000000")
     run_worker_until("sync project=7", settings, unit_of_work, caplog)
     assert "project 7 is another one in this Label Studio" in caplog.text
     with unit_of_work() as unit:
