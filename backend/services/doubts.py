@@ -11,6 +11,7 @@ from backend.domain.calibration import PLAIN
 from backend.domain.geometry import visible_bounds
 from backend.domain.records import Prediction
 from backend.domain.training_data import LabelledBox, ReviewedImage
+from backend.errors import UsageError
 from backend.ports import UnitOfWork
 from backend.services.projects import find_project
 
@@ -62,7 +63,7 @@ def project_doubts(
         The likeliest errors first.
 
     Raises:
-        UsageError: no project is called so, or several are.
+        UsageError: no project is called so, or several are; or no annotation has a prediction from before it.
         StorageError: the database cannot be read.
     """
     cases: defaultdict[str, list[_Case]] = defaultdict(list)
@@ -74,6 +75,11 @@ def project_doubts(
             for case in _cases(annotation, known):
                 cases[case.prediction.model_version].append(case)
         fits = {version: unit.fits.newest(uid, version) for version in cases}
+    if not cases:  # an empty list would say that nothing is wrong
+        raise UsageError(
+            f"project {project!r}: no task was predicted before it was annotated, so no annotation can be doubted; "
+            "predict tasks first"
+        )
     found = []
     for version, own in cases.items():
         fit = fits[version]

@@ -176,6 +176,16 @@ def test_a_project_that_is_not_known_is_refused() -> None:
         project_doubts(FakeDatabase(), "street", 0.5)
 
 
+def test_where_nothing_could_be_looked_at_it_does_not_say_that_nothing_is_wrong(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit(database, make_prediction(1, []), {}, [(CAT, "cat")])
+    assert run(["doubts", "--project", "7", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "no task was predicted before it was annotated" in err
+
+
 def test_the_command_prints_lines_or_json(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     review(database)
     assert run(["doubts", "--project", "7"]) == 0
