@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backend.commands.numbers import percent
 from backend.domain.learning import PRODUCTION
 from backend.domain.records import Label
 from backend.errors import ImageError, UsageError
@@ -111,19 +112,15 @@ def found_results(
 
 def table(scores: "DetectionScores") -> Iterator[str]:
     """Lay the scores out for people, in percent: a row per class, the mean over classes below."""
-    rows = [(each.name, str(each.boxes), _percent(each.ap), _percent(each.ap50)) for each in scores.classes]
-    rows.append(("all", str(sum(each.boxes for each in scores.classes)), _percent(scores.ap), _percent(scores.ap50)))
+    rows = [(each.name, str(each.boxes), percent(each.ap), percent(each.ap50)) for each in scores.classes]
+    rows.append(("all", str(sum(each.boxes for each in scores.classes)), percent(scores.ap), percent(scores.ap50)))
     width = max(len("class"), *(len(name) for name, *_ in rows))
     yield f"{'class':<{width}}  {'boxes':>6}  {'AP':>5}  {'AP50':>5}"
     for name, boxes, ap, ap50 in rows:
         yield f"{name:<{width}}  {boxes:>6}  {ap:>5}  {ap50:>5}"
     sizes = zip(("small", "medium", "large"), (scores.ap_small, scores.ap_medium, scores.ap_large), strict=True)
-    by_size = ", ".join(f"AP {name} {_percent(ap)}" for name, ap in sizes)
-    yield f"{scores.images} images, AP75 {_percent(scores.ap75)}, {by_size}, AR {_percent(scores.ar)}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+    by_size = ", ".join(f"AP {name} {percent(ap)}" for name, ap in sizes)
+    yield f"{scores.images} images, AP75 {percent(scores.ap75)}, {by_size}, AR {percent(scores.ar)}"
 
 
 def _refuse_missing(folder: Path, images: Sequence["LabelledImage"]) -> None:

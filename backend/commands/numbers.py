@@ -15,3 +15,8 @@ class RealRange(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value!r} is no number", param, ctx)
         return number
+
+
+def percent(share: float | None) -> str:
+    """Show a share of one; a dash where there was nothing to measure."""
+    return "-" if share is None else f"{100 * share:.1f}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from backend.commands.numbers import RealRange
+from backend.commands.numbers import RealRange, percent
 from backend.errors import GlipLabelError, ModelError, UsageError
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -113,4 +113,4 @@ def _measure(out: Path, folders: list[Path], split: str, as_json: bool) -> None:
         return
     width = max(map(len, figures))
     for name, scores in figures.items():
-        click.echo(f"{name:<{width}}  AP50 {100 * (scores['ap50'] or 0):5.1f}  AP {100 * (scores['ap'] or 0):5.1f}")
+        click.echo(f"{name:<{width}}  AP50 {percent(scores['ap50']):>5}  AP {percent(scores['ap']):>5}")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from backend.commands.pretrain import command
 from backend.errors import ModelError, UsageError
@@ -12,7 +12,7 @@ from glip_model.pretraining.measure import MeasuredSet
 from tests.glip_model.tiny import tiny_model, tiny_processor
 
 
-def run(*arguments: object) -> object:
+def run(*arguments: object) -> Result:
     result = CliRunner().invoke(command, [str(argument) for argument in arguments])
     if result.exception is not None:
         raise result.exception
@@ -71,3 +71,10 @@ def test_a_set_whose_names_cannot_be_told_apart_is_not_measured(
     (tmp_path / "cats" / "val.json").write_text(json.dumps(coco))
     with pytest.raises(UsageError, match=complaint):
         run(tmp_path / "tiny", "--data", tmp_path, "--sets", "cats", "--measure", "val")
+
+
+def test_a_split_without_objects_has_no_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glip_model.pretraining.measure.scene_set", lambda kind: MeasuredSet(("cat",), ()))
+    tiny_model().save_pretrained(tmp_path / "tiny")
+    tiny_processor().save_pretrained(tmp_path / "tiny")
+    assert run(tmp_path / "tiny", "--stage", "scenes", "--measure", "val").output.count("AP50     -  AP     -") == 2
