@@ -27,7 +27,7 @@ log = logging.getLogger("glip_label.fitting")
 LEAST = 5  # judgements; with fewer, nothing is fitted
 MOST = 20_000  # verdicts; more tell no more, and take their time
 _EXAMPLES = 2000  # images
-_GROWTH = 1.2  # by how much judgements must outnumber those of the last fit
+_GROWTH = 1.2  # by how much verdicts must outnumber those of the last fit
 _QUANTILES = 100
 
 Proposals = Sequence[Proposal]
@@ -57,7 +57,7 @@ class Fitting:
                 for project in unit.projects.all()
                 for version, count in unit.corrections.count_judged(project.uid).items()
                 if is_due(
-                    count + unit.fits.count_rehearsed(project.uid, version), unit.fits.newest(project.uid, version)
+                    count, unit.fits.count_rehearsed(project.uid, version), unit.fits.newest(project.uid, version)
                 )
             ]
         return [self.fit(project, version) for project, version in due]
@@ -118,9 +118,14 @@ def judgements_of(judged: Iterable[Judged]) -> list[Judgement]:
     return found
 
 
-def is_due(judgements: int, newest: Fit | None) -> bool:
-    """Tell whether so many judgements of a version are worth another fit than its newest one."""
-    return judgements >= (LEAST if newest is None else max(LEAST, _GROWTH * newest.judgements))
+def is_due(verdicts: int, rehearsed: int, newest: Fit | None) -> bool:
+    """Tell whether so many verdicts on a version are worth another fit than its newest one.
+
+    What was rehearsed does not delay it: that judges everything a version finds, most of which nobody will ever see,
+    and a few verdicts on what people do see outweigh it.
+    """
+    known = 0 if newest is None else newest.judgements - rehearsed
+    return verdicts >= max(LEAST, _GROWTH * known)
 
 
 def fit_judgements(

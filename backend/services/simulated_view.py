@@ -81,7 +81,7 @@ class View:
             replace(judgement, weight=region.weight)
             for region, judgement in zip(shown, seen.review.judgements, strict=True)
         ]
-        if not self.reading.theirs and is_due(len(self._rehearsed) + len(self.judgements), self.reading.fit):
+        if not self.reading.theirs and is_due(len(self.judgements), len(self._rehearsed), self.reading.fit):
             fit = self._fit(model, [*self._rehearsed, *self.judgements])
             self.reading = replace(self.reading, fit=fit if pays else replace(fit, ordering=()))
         return seen

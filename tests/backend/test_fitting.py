@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 from sqlalchemy import Engine
@@ -129,15 +130,32 @@ def test_what_was_judged_before_anybody_saw_a_version_counts_beside_its_verdicts
         unit.fits.add_rehearsal(UID, VERSION, judgements)
         unit.fits.add(fit_judgements(UID, VERSION, judgements, [], NOW - timedelta(hours=1)))
         unit.commit()
-    review(database, range(9), right=0)
-    assert fitting(database)() == [], "18 verdicts beside 100 judgements"
-    review(database, range(9, 10), right=0)
+    review(database, range(10), right=0)
     (fit,) = fitting(database)()
     assert fit.judgements == 120
     # 50 of 60 cats were right; verdicts alone would say that none is.
     assert fit.calibration.probability("cat", 0.9) > 0.7
     assert fit.thresholds.shows(SURE)
     assert fitting(database)() == []
+
+
+def test_what_was_rehearsed_does_not_delay_the_next_fit() -> None:
+    """It judges all that a version finds; what people see of it is soon known better by their verdicts."""
+    database = FakeDatabase()
+    judgements = rehearsal(50)
+    with database() as unit:
+        unit.fits.add_rehearsal(UID, VERSION, judgements)
+        unit.fits.add(fit_judgements(UID, VERSION, judgements, [], NOW - timedelta(hours=1)))
+        unit.commit()
+    moments = (NOW + timedelta(seconds=second) for second in count())
+    fit_what_is_due = Fitting(database, database, clock=lambda: next(moments))
+    review(database, range(2), right=0)
+    assert fit_what_is_due() == [], "four verdicts"
+    counts = []
+    for task in range(2, 9):
+        review(database, range(task, task + 1), right=0)
+        counts += [fit.judgements - 100 for fit in fit_what_is_due()]
+    assert counts == [6, 8, 10, 12, 16]
 
 
 def test_a_version_that_nobody_saw_yet_is_fitted_to_images_that_were_reviewed() -> None:
