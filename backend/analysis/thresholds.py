@@ -1,10 +1,13 @@
 """From which score on a label's proposals are worth a person's time.
 
 Showing a box saves the drawing of its object, if there is one, and costs the judging. Over the judged proposals of a
-label the sum of these gains above a cut is largest at the best cut, which a few hundred judgements tell. With fewer it
-is drawn towards the score at which the label's logistic curve reaches the probability that pays; that curve leans on
-those of the other labels. The curve is of boxes that people keep, be it moved or with another label: these save time,
-the others cost what deleting costs, whatever their scores.
+label the sum of these gains above a cut is largest at the best cut, which some dozens of kept boxes tell, and no number
+of thrown away ones. With fewer it is drawn towards the score at which the label's logistic curve reaches the
+probability that pays; that curve leans on those of the other labels. The curve is of boxes that people keep, be it
+moved or with another label: these save time, the others cost what deleting costs, whatever their scores.
+
+Explored boxes count as one each: whether boxes of a score pay is in what became of those that were seen, however many
+they stand for. Weighted, two of them in a hundred images decide on a label.
 """
 
 from collections.abc import Sequence
@@ -18,8 +21,8 @@ from backend.domain.calibration import PlattCurve, logit
 from backend.domain.review import FLOOR, Costs, Judgement, ShowThresholds
 from backend.domain.verdicts import VerdictKind
 
-_SHRINKAGE = 300.0  # judgements at which a label's own best cut counts half
-_CAUTION = 20.0  # explored boxes of a label at which what became of them counts half
+_SHRINKAGE = 30.0  # kept boxes of a label at which its own best cut counts half
+_BEYOND = 0.05  # how far above all scores that were judged a cut may be: of better boxes nothing is known
 _CREDIT = 1.0  # kept boxes that are thought to have been right as they were
 
 
@@ -36,8 +39,8 @@ def fit_thresholds(judgements: Sequence[Judgement], costs: Costs) -> ShowThresho
     """Choose the cuts that minimise a person's expected seconds at these costs.
 
     Args:
-        judgements: of what was shown, weighted where only explored images show it; without exploration nothing is
-            known below the cuts that were in force, and they are kept where everything above them paid.
+        judgements: of what was shown; without exploration nothing is known below the cuts that were in force, and they
+            are kept where everything above them paid.
 
     Returns:
         Cuts on the model's own score, in ``[FLOOR, 1]``, for each label that was judged, and one for all others.
@@ -60,36 +63,33 @@ def _kept(judgement: Judgement) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Pay:
-    """What showing a box saves at these costs: ``gain`` in the mean if it is kept, ``-costs.reject`` if not."""
+    """What showing a box saves at these costs: ``gain`` in the mean if it is kept, ``-costs.reject`` if not.
+
+    ``highest`` is where the cut is if nothing seems to pay.
+    """
 
     costs: Costs
     gain: float
+    highest: float
 
     @classmethod
     def of(cls, judgements: Sequence[Judgement], costs: Costs) -> "_Pay":
         gains = [costs.gain(each) for each in judgements if _kept(each)]
-        return cls(costs, (sum(gains) + _CREDIT * (costs.draw - costs.accept)) / (len(gains) + _CREDIT))
+        gain = (sum(gains) + _CREDIT * (costs.draw - costs.accept)) / (len(gains) + _CREDIT)
+        return cls(costs, gain, min(1.0, max(each.score for each in judgements) + _BEYOND))
 
     def cut(self, judgements: Sequence[Judgement], curve: PlattCurve) -> float:
         """The best cut, drawn towards where the curve reaches the probability that pays; at least `FLOOR`."""
         paying = self.costs.reject / (self.gain + self.costs.reject) if self.gain > 0 else 1.0
-        smooth = float(expit((logit(paying) - curve.intercept) / curve.slope))
-        own = len(judgements) / (len(judgements) + _SHRINKAGE)
-        return max(FLOOR, own * self._best_cut(judgements, curve) + (1 - own) * smooth)
+        smooth = min(float(expit((logit(paying) - curve.intercept) / curve.slope)), self.highest)
+        kept = sum(map(_kept, judgements))
+        own = kept / (kept + _SHRINKAGE)
+        return max(FLOOR, own * self._best_cut(judgements) + (1 - own) * smooth)
 
-    def _best_cut(self, judgements: Sequence[Judgement], curve: PlattCurve) -> float:
-        """Score from which on the gains sum to the most, between two scores that were seen; of equal cuts the lowest.
-
-        What few explored boxes stand for is mostly thought to gain what the curve says.
-        """
+    def _best_cut(self, judgements: Sequence[Judgement]) -> float:
+        """Score from which on gains sum to the most, between two scores that were seen; of equal cuts the lowest."""
         scores = np.array([each.score for each in judgements])
-        weights = np.array([each.weight for each in judgements])
         gains = np.array([self.costs.gain(each) for each in judgements])
-        chances = np.array([curve.probability(each.score) for each in judgements])
-        thought = chances * self.gain - (1 - chances) * self.costs.reject
-        explored = weights > 1
-        trusted = np.where(explored, explored.sum() / (explored.sum() + _CAUTION), 1.0)
-        gains = weights * (trusted * gains + (1 - trusted) * thought)
         order = np.argsort(-scores, kind="stable")
         # Rounded, as equal sums of other terms may differ in the last bits.
         scores, totals = scores[order], np.round(np.cumsum(gains[order]), 6)
@@ -97,5 +97,5 @@ class _Pay:
         ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))
         best = int(ends[len(ends) - 1 - np.argmax(totals[ends][::-1])])
         if totals[best] <= 0:
-            return float(scores[0] + 1) / 2
+            return self.highest
         return float(scores[best] if best == len(scores) - 1 else (scores[best] + scores[best + 1]) / 2)

@@ -46,7 +46,7 @@ def test_two_explored_boxes_that_were_worth_a_new_label_do_not_open_the_gates() 
     assert fit_thresholds([*deleted, *explored], LABEL_STUDIO).default > 0.3
     many = [judged(0.1 + index / 1000, RELABELLED, weight=150.0) for index in range(200)]
     opened = fit_thresholds([*deleted, *many], LABEL_STUDIO)
-    assert opened.of("cat") == FLOOR
+    assert opened.of("cat") < 0.1
     assert opened.default < 0.15
 
 
@@ -115,13 +115,32 @@ def test_without_judgements_scores_count_as_honest() -> None:
     assert fit_thresholds([], CARDS) == ShowThresholds(break_even(CARDS))
 
 
-def test_explored_judgements_stand_for_those_that_nobody_saw() -> None:
+def test_cuts_hang_on_what_became_of_explored_boxes_and_not_on_how_many_they_stand_for() -> None:
     shown = [judged(0.5 + index / 1000) for index in range(400)]
     explored = [judged(0.2 + index / 200, weight=20.0) for index in range(20)]
     rejected = [judged(0.3 + index / 1000, DELETED) for index in range(100)]
-    assert fit_thresholds([*shown, *explored, *rejected], CARDS).of("cat") < 0.3
-    unweighted = [replace(each, weight=1.0) for each in explored]
-    assert fit_thresholds([*shown, *unweighted, *rejected], CARDS).of("cat") > 0.3
+    cuts = fit_thresholds([*shown, *explored, *rejected], CARDS)
+    assert cuts == fit_thresholds([replace(each, weight=1.0) for each in (*shown, *explored, *rejected)], CARDS)
+    assert cuts.of("cat") > 0.3
+
+
+def test_better_boxes_than_any_that_was_thrown_away_are_still_shown() -> None:
+    """Of these nothing is known, however clearly the curve of the others says that none is worth showing."""
+    thrown = [judged(0.3 + index / 110, DELETED) for index in range(22)]
+    lucky = judged(0.28, RELABELLED)
+    cuts = fit_thresholds([*thrown, lucky], slow(LABEL_STUDIO))
+    assert not cuts.shows(proposed(0.5))
+    assert cuts.shows(proposed(0.6))
+    assert cuts.shows(proposed(0.6, "owl"))
+
+
+def test_hundreds_of_thrown_away_boxes_do_not_make_the_best_cut_of_two_kept_ones_count() -> None:
+    """They tell where nothing is. The cut lies where the curve of all labels says, and not between two boxes."""
+    others = [judged(0.3 + index / 1000, ACCEPTED if index > 250 else DELETED, "dog") for index in range(500)]
+    low = [judged(0.05 + index / 2000, DELETED) for index in range(400)]
+    own = [judged(0.84, DELETED), judged(0.85), judged(0.9)]
+    cuts = fit_thresholds([*others, *low, *own], LABEL_STUDIO)
+    assert cuts.of("cat") < 0.65
 
 
 def test_the_same_few_images_are_always_explored() -> None:
