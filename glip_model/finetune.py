@@ -145,7 +145,7 @@ def _train(
     due = state.seconds + settings.checkpoint_seconds
     share = _share_done(state, settings)
     while share < 1:
-        loss = _train_step(state, loader.batch(state.step), settings)
+        loss = _train_step(state, loader.batch(state.step, _time_spent(state, settings)), settings)
         state.seconds = time.monotonic() - began
         share = _share_done(state, settings)
         left = state.seconds * (1 - min(share, 1.0)) / share
@@ -160,8 +160,11 @@ def _train(
 
 
 def _share_done(state: _State, settings: FinetuneSettings) -> float:
-    by_time = 0.0 if settings.minutes is None else state.seconds / (60 * settings.minutes)
-    return max(state.step / settings.steps, by_time)
+    return max(state.step / settings.steps, _time_spent(state, settings))
+
+
+def _time_spent(state: _State, settings: FinetuneSettings) -> float:
+    return 0.0 if settings.minutes is None else state.seconds / (60 * settings.minutes)
 
 
 def _train_step(state: _State, batch: Sequence[Asked], settings: FinetuneSettings) -> float:

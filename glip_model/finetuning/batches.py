@@ -24,6 +24,8 @@ _MOST_EMPTY = 0.25
 class Plan:
     """Views of any step as a pure function of seed and step, so that a resumed run reads what the first would have.
 
+    Only how long views are early ones may hang on time as well.
+
     Attributes:
         empty: whether each example has no box.
         batch_size: B.
@@ -49,9 +51,9 @@ class Plan:
         filled = self.empty.count(False)
         return filled + min(len(self.empty) - filled, max(1, round(_MOST_EMPTY * filled)))
 
-    def step(self, step: int) -> list[View]:
-        """The views of a step."""
-        sides = self.early_sides if step < self.early_steps else self.sides
+    def step(self, step: int, *, late: bool = False) -> list[View]:
+        """The views of a step; none is early any more where it is ``late`` by the clock."""
+        sides = self.early_sides if step < self.early_steps and not late else self.sides
         turn, caption = divmod(step, self.captions)
         side = sides[(turn + caption) % len(sides)]
         first = step * self.batch_size

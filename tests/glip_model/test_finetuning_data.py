@@ -55,6 +55,7 @@ def test_views_grow_where_nothing_is_kept_of_them() -> None:
     growing = replace(plan((False,) * 4), early_sides=(64, 96), early_steps=3)
     assert [growing.step(step)[0].side for step in range(6)] == [64, 96, 64, 192, 160, 192]
     assert {view.side for view in growing.step(3)} == {192}
+    assert [growing.step(step, late=True)[0].side for step in range(3)] == [160, 192, 160]
 
 
 def test_most_views_show_the_whole_of_an_object_that_is_larger_than_they_are() -> None:
@@ -172,6 +173,18 @@ def test_each_caption_is_asked_with_each_side_equally_often(count: int) -> None:
     times = Counter((asked.caption, asked.key.side) for (asked,) in batches)
     assert len(times) == 3 * count
     assert set(times.values()) == {2}
+
+
+def test_where_time_ends_a_run_views_grow_by_the_clock() -> None:
+    """A slow machine may not come to the step from which on they are large."""
+    asking = Asking(TOKENIZER, [["cat"], ["red dog"]], [marked()], max_tokens=32)
+    processor = GlipProcessor(GlipImageProcessor(size={"shortest_edge": 800, "longest_edge": 1333}), TOKENIZER)
+    settings = FinetuneSettings("full", steps=1000, batch_size=1, minutes=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        loader = Loader(FullStudent(tiny_model(), processor, ()), asking, [marked()], settings, pool)
+        spent = [0.1, 0.3, 0.59, 0.61, 0.7, 0.9]
+        sides = [loader.batch(step, share)[0].key.side for step, share in enumerate(spent)]
+    assert max(sides[:4]) < 490 < min(sides[4:]), "the fourth was drawn before"
 
 
 def test_a_picture_with_a_sentence_is_asked_with_it() -> None:
