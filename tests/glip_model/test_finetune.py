@@ -331,9 +331,10 @@ def test_parts_that_cannot_be_frozen_are_named(
 def test_few_pictures_teach_prompts_and_many_the_whole_model() -> None:
     assert default_settings(examples(3), CPU).mode == "prompt"
     assert default_settings(examples(3), CPU, "head").mode == "head"
-    few, many = (default_settings(examples(count), CPU) for count in (60, 200))
+    few, many, more = (default_settings(examples(count), CPU) for count in (60, 160, 1000))
     assert few.mode == many.mode == "full"
-    assert few.steps < many.steps
+    assert few.steps < many.steps == 400 + 12 * 160
+    assert more.steps == 2400
     assert default_settings(examples(200), CPU, further=True).steps < many.steps
     assert (few.minutes, default_settings(examples(60), torch.device("cuda")).minutes) == (20.0, None)
 
