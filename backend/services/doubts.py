@@ -77,8 +77,8 @@ def project_doubts(
         fits = {version: unit.fits.newest(uid, version) for version in cases}
     if not cases:  # an empty list would say that nothing is wrong
         raise UsageError(
-            f"project {project!r}: no task was predicted before it was annotated, so no annotation can be doubted; "
-            "predict tasks first"
+            f"project {project!r}: no annotation is of a task that was predicted before, so none can be doubted yet: "
+            "predict tasks, then annotate them"
         )
     found = []
     for version, own in cases.items():

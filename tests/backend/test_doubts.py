@@ -183,7 +183,7 @@ def test_where_nothing_could_be_looked_at_it_does_not_say_that_nothing_is_wrong(
     assert run(["doubts", "--project", "7", "--json"]) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert "no task was predicted before it was annotated" in err
+    assert "no annotation is of a task that was predicted before" in err
 
 
 def test_the_command_prints_lines_or_json(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
