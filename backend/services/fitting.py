@@ -24,7 +24,7 @@ from backend.services.ordering import chance, rounds_of, urgency, works_of
 
 log = logging.getLogger("glip_label.fitting")
 
-LEAST = 5  # judgements; with fewer, nothing is fitted
+LEAST = 5  # verdicts; with fewer, nothing is fitted
 MOST = 20_000  # verdicts; more tell no more, and take their time
 _EXAMPLES = 2000  # images
 _GROWTH = 1.2  # by how much verdicts must outnumber those of the last fit

@@ -123,13 +123,19 @@ def rehearsal(images: int) -> list[Judgement]:
     return rehearse(reviewed, LABEL_STUDIO)
 
 
-def test_what_was_judged_before_anybody_saw_a_version_counts_beside_its_verdicts() -> None:
+def after_rehearsal(images: int) -> FakeDatabase:
+    """A version was fitted an hour ago to what it finds on held-out images."""
     database = FakeDatabase()
-    judgements = rehearsal(50)
+    judgements = rehearsal(images)
     with database() as unit:
         unit.fits.add_rehearsal(UID, VERSION, judgements)
         unit.fits.add(fit_judgements(UID, VERSION, judgements, [], NOW - timedelta(hours=1)))
         unit.commit()
+    return database
+
+
+def test_what_was_judged_before_anybody_saw_a_version_counts_beside_its_verdicts() -> None:
+    database = after_rehearsal(50)
     review(database, range(10), right=0)
     (fit,) = fitting(database)()
     assert fit.judgements == 120
@@ -141,12 +147,7 @@ def test_what_was_judged_before_anybody_saw_a_version_counts_beside_its_verdicts
 
 def test_what_was_rehearsed_does_not_delay_the_next_fit() -> None:
     """It judges all that a version finds; what people see of it is soon known better by their verdicts."""
-    database = FakeDatabase()
-    judgements = rehearsal(50)
-    with database() as unit:
-        unit.fits.add_rehearsal(UID, VERSION, judgements)
-        unit.fits.add(fit_judgements(UID, VERSION, judgements, [], NOW - timedelta(hours=1)))
-        unit.commit()
+    database = after_rehearsal(50)
     moments = (NOW + timedelta(seconds=second) for second in count())
     fit_what_is_due = Fitting(database, database, clock=lambda: next(moments))
     review(database, range(2), right=0)

@@ -19,6 +19,15 @@ def run(*arguments: object) -> Result:
     return result
 
 
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a model; of generated scenes there are none to measure it on."""
+    monkeypatch.setattr("glip_model.pretraining.measure.scene_set", lambda kind: MeasuredSet(("cat",), ()))
+    tiny_model().save_pretrained(tmp_path / "tiny")
+    tiny_processor().save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
 def test_real_sets_without_their_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--data is missing"):
         run(tmp_path)
@@ -60,21 +69,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_set_whose_names_cannot_be_told_apart_is_not_measured(
-    names: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    names: list[str], complaint: str, tiny: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("glip_model.pretraining.measure.scene_set", lambda kind: MeasuredSet(("cat",), ()))
-    tiny_model().save_pretrained(tmp_path / "tiny")
-    tiny_processor().save_pretrained(tmp_path / "tiny")
     (tmp_path / "cats" / "images").mkdir(parents=True)
     categories = [{"id": number, "name": name} for number, name in enumerate(names)]
     coco = {"images": [], "annotations": [], "categories": categories}
     (tmp_path / "cats" / "val.json").write_text(json.dumps(coco))
     with pytest.raises(UsageError, match=complaint):
-        run(tmp_path / "tiny", "--data", tmp_path, "--sets", "cats", "--measure", "val")
+        run(tiny, "--data", tmp_path, "--sets", "cats", "--measure", "val")
 
 
-def test_a_split_without_objects_has_no_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glip_model.pretraining.measure.scene_set", lambda kind: MeasuredSet(("cat",), ()))
-    tiny_model().save_pretrained(tmp_path / "tiny")
-    tiny_processor().save_pretrained(tmp_path / "tiny")
-    assert run(tmp_path / "tiny", "--stage", "scenes", "--measure", "val").output.count("AP50     -  AP     -") == 2
+def test_a_split_without_objects_has_no_figures(tiny: Path) -> None:
+    assert run(tiny, "--stage", "scenes", "--measure", "val").output.count("AP50     -  AP     -") == 2
