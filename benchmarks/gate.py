@@ -38,6 +38,7 @@ CUT = 0.4  # from which score on people see boxes
 DRAWS = 12  # detections of the same model and image, as from twelve trainings that differ by chance
 COMMON = 0.8  # share of objects on which chance does to a model what it does to most others
 SIZES = (60, 100, 200)
+DRAWN_BY_HAND = {"left": False, "drawn": True}  # how labels came about
 SMALLEST, LARGEST = SETTINGS.least_images, 200
 
 
@@ -176,6 +177,9 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=5, help="candidates in a row, up to 11")
     parser.add_argument("--better", type=int, default=300, help="better candidates per number of gate images")
     parser.add_argument("--images", type=int, default=1000, help="images that gate sets are drawn from")
+    parser.add_argument(
+        "--labels", nargs="*", choices=tuple(DRAWN_BY_HAND), default=tuple(DRAWN_BY_HAND), help="how they came about"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     arguments = parser.parse_args()
@@ -184,9 +188,10 @@ def main() -> None:
     print(f"better: a person needs {share:.1%} of the time")
     report: dict[str, object] = {"projects": arguments.projects, "tries": arguments.tries, "share": share}
     kept = True
-    for name, drawn in (("boxes that were left", False), ("boxes that were drawn", True)):
+    for name in arguments.labels:
+        drawn = DRAWN_BY_HAND[name]
         first, ever = false_promotions(world, arguments.projects, arguments.tries, arguments.seed, drawn=drawn)
-        print(f"{name}: no better: {first / arguments.projects:.1%} promoted at the first try,")
+        print(f"labels {name}: no better: {first / arguments.projects:.1%} promoted at the first try,")
         print(f"    {ever / arguments.projects:.1%} of projects within {arguments.tries} tries (promise: 5 %)")
         promoted = {}
         for size in SIZES:
