@@ -7,7 +7,7 @@ from backend.analysis.simulated_project import STRICT_IOU, Strategy
 from backend.analysis.simulation_report import Estimate, Quality, SimulationReport, Stage
 from backend.errors import StorageError, UsageError
 
-_NAMES = {
+NAMES = {
     Strategy.ZERO_SHOT: "no learning",
     Strategy.RANDOM: "learning, random order",
     Strategy.ACTIVE: "learning, chosen order",
@@ -34,16 +34,16 @@ def table(figures: SimulationReport) -> Iterator[str]:
         for cut in (*(cut for cut in _SHOWN_CUTS if cut in tried), None):
             ways = [figures.saving(strategy, draw, cut) for draw in draws]
             shown = "learned thresholds" if cut is None else f"from {cut:g}"
-            yield _row(f"{_NAMES[strategy]}, {shown}", [_percent(way.share) for way in ways], f"{ways[0].actions:.0f}")
+            yield _row(f"{NAMES[strategy]}, {shown}", [_percent(way.share) for way in ways], f"{ways[0].actions:.0f}")
         if any(each.strict for each in figures.savings):
             ways = [figures.saving(strategy, draw, strict=True) for draw in draws]
-            shown = f"{_NAMES[strategy]}, adjusted below {STRICT_IOU:g}"
+            shown = f"{NAMES[strategy]}, adjusted below {STRICT_IOU:g}"
             yield _row(shown, [_percent(way.share) for way in ways], f"{ways[0].actions:.0f}")
         best = [figures.best_cut(strategy, draw) for draw in draws]
         hindsight = [f"{100 * each.share.value:5.1f} from {each.cut:g}" for each in best]
-        yield _row(f"{_NAMES[strategy]}, best cut in hindsight", hindsight, f"{best[0].actions:.0f}")
+        yield _row(f"{NAMES[strategy]}, best cut in hindsight", hindsight, f"{best[0].actions:.0f}")
         leads = [_percent(figures.leads[strategy, draw]) for draw in draws]
-        yield _row(f"{_NAMES[strategy]}, learned minus best", leads, "-")
+        yield _row(f"{NAMES[strategy]}, learned minus best", leads, "-")
     for draw, gain in figures.gains.items():
         yield ""
         yield (
@@ -71,7 +71,7 @@ def _quality(quality: Quality) -> str:
     )
     verdict = "as good" if quality.counts else "WORSE: the saving does not count"
     person = f", adjusted below {STRICT_IOU:g}" if quality.strict else ""
-    return f"labels, {_NAMES[quality.strategy]}{person}: {ours}; drawn by the same person: {drawn}; {verdict}"
+    return f"labels, {NAMES[quality.strategy]}{person}: {ours}; drawn by the same person: {drawn}; {verdict}"
 
 
 def _stages(stages: Sequence[Stage], draws: Sequence[float]) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _stages(stages: Sequence[Stage], draws: Sequence[float]) -> Iterator[str]:
         shares = "".join(f"{100 * each.shares[draw]:>10.1f}" for draw in draws)
         scores = "".join(f"{'-' if score is None else f'{100 * score:.1f}':>8}" for score in (each.ap, each.ap50))
         promoted = "-" if each.promoted is None else f"{100 * each.promoted:.0f} %"
-        name = f"{_NAMES[each.strategy]}, {each.reviewed - each.images + 1} to {each.reviewed}"
+        name = f"{NAMES[each.strategy]}, {each.reviewed - each.images + 1} to {each.reviewed}"
         yield f"{name:<38}{shares}{scores}{promoted:>10}{each.training_seconds:>8.0f} s"
 
 
@@ -120,14 +120,14 @@ def draw(figures: SimulationReport, path: Path) -> None:
                 [each.reviewed for each in stages],
                 [100 * each.shares[seconds] for each in stages],
                 marker=".",
-                label=_NAMES[strategy],
+                label=NAMES[strategy],
             )
         panel.axhline(0, color="grey", linewidth=0.8)
         panel.set(xlabel="images reviewed", ylabel="% saved of these images", title=f"against {seconds:g} s per box")
     for strategy, stages in _by_strategy(figures.stages):
         known = [each for each in stages if each.ap50 is not None]
         reviewed = [each.reviewed - each.images for each in known]
-        panels[-1].plot(reviewed, [100 * (each.ap50 or 0) for each in known], marker=".", label=_NAMES[strategy])
+        panels[-1].plot(reviewed, [100 * (each.ap50 or 0) for each in known], marker=".", label=NAMES[strategy])
         panels[-1].fill_between(
             reviewed,
             [100 * (each.ap50_low or 0) for each in known],
