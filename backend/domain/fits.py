@@ -34,7 +34,8 @@ class Fit:
         judgements: how many there were; it rests on the newest.
         fitted_at: UTC.
         edges: how people always move the boxes; nothing unless that is switched on.
-        ordering: urgencies of the project's images, rising; empty where their order does not pay: chance decides.
+        ordering: urgencies of the project's images, rising; empty where chance decides, as people kept next to nothing
+            of what the model found, or the order did not pay.
     """
 
     project: str

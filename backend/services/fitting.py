@@ -26,6 +26,7 @@ log = logging.getLogger("glip_label.fitting")
 
 LEAST = 5  # verdicts; with fewer, nothing is fitted
 MOST = 20_000  # verdicts; more tell no more, and take their time
+_LEAST_KEPT = 10  # boxes; a model of which people kept fewer does not know what it is unsure of
 _EXAMPLES = 2000  # images
 _GROWTH = 1.2  # by how much verdicts must outnumber those of the last fit
 _QUANTILES = 100
@@ -136,10 +137,15 @@ def fit_judgements(
     fitted_at: datetime,
     costs: Costs = LABEL_STUDIO,
 ) -> Fit:
-    """Fit a version to what became of its proposals; ``images`` are examples of what it finds, to rank others among."""
+    """Fit a version to what became of its proposals; ``images`` are examples of what it finds, to rank others among.
+
+    Chance places all while next to nothing of what it finds is kept: its doubts are about things that are not there.
+    """
     calibration = fit_calibration(judgements)
     thresholds = fit_thresholds(judgements, costs)
-    urgencies = sorted(urgency(found, calibration, thresholds) for found in images)
+    kept = sum(each.kind is not VerdictKind.DELETED for each in judgements)
+    ranked = images if kept >= _LEAST_KEPT else ()
+    urgencies = sorted(urgency(found, calibration, thresholds) for found in ranked)
     step = max(1, len(urgencies) // _QUANTILES)
     ordering = tuple(urgencies[step - 1 :: step])
     return Fit(project, version, calibration, thresholds, len(judgements), fitted_at, ordering=ordering)

@@ -36,7 +36,8 @@ class NextBatch:
 def next_batch(unit_of_work: Callable[[], UnitOfWork], project: ProjectState, version: str, size: int) -> NextBatch:
     """Choose the tasks that stand for what the model is unsure of, short and long ones; every fifth by chance.
 
-    Chance chooses all of them before anything was judged, and where the last fit found that the order does not pay.
+    Chance chooses all of them until people kept some of what was shown, and where the last fit found that the order
+    does not pay.
 
     Args:
         version: whose predictions count, most often that in production.
@@ -73,7 +74,7 @@ def choose(
     Args:
         project: ``ID.CREATED``, on which chance depends.
         predicted: what the version in production finds in some of the waiting and of the reviewed tasks.
-        fit: what its scores mean. Where there is none, or it found that the order does not pay, chance chooses all.
+        fit: what its scores mean. Where there is none, or it has no order, chance chooses all.
         judgements: what became of it.
     """
     by_chance = sorted(waiting, key=lambda task: place(project, task))

@@ -52,7 +52,7 @@ def order_of(fit: Fit | None, task_id: int, proposals: Sequence[Proposal]) -> fl
 
     Returns:
         Its rank by urgency among the images that the fit knows, the most urgent first. Random for a fifth of all tasks,
-        and for all where the order does not pay. None without a fit.
+        and for all where the fit has no order. None without a fit.
     """
     if fit is None:
         return None

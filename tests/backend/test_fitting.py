@@ -168,6 +168,15 @@ def test_a_version_that_nobody_saw_yet_is_fitted_to_images_that_were_reviewed() 
     assert len(fit.ordering) == 50
 
 
+@pytest.mark.parametrize(("kept", "ranked"), [(9, 0), (10, 60)])
+def test_a_model_of_which_people_keep_next_to_nothing_is_not_asked_what_it_is_unsure_of(kept: int, ranked: int) -> None:
+    images = [[replace(SURE, score=0.2 + image / 100)] for image in range(60)]
+    kinds = [VerdictKind.MOVED] * kept + [VerdictKind.DELETED] * 40
+    judgements = [Judgement(str(at), "cat", 0.5, kind, 0.7) for at, kind in enumerate(kinds)]
+    fit = fit_judgements(UID, VERSION, judgements, images, NOW)
+    assert len(fit.ordering) == ranked
+
+
 def test_where_ordered_tasks_bring_no_more_than_others_chance_orders_all() -> None:
     orderings = []
     blank = replace(fit_judgements(UID, VERSION, [], [], NOW), fitted_at=NOW - timedelta(hours=1))
