@@ -245,8 +245,8 @@ class _Run:
         predicted: Mapping[int, tuple[Proposal, ...]] = {}
         leading = self._views[0]
         size = self._settings.batch if self._over else min(self._settings.batch, self._missing)
-        fit = leading.reading.fit
-        if self._strategy is Strategy.ACTIVE and fit is not None and fit.ordering:  # else nothing is chosen by them
+        fit = leading.reading.fit if self._strategy is Strategy.ACTIVE else None  # without one chance chooses all
+        if fit is not None and fit.ordering:
             self._production.proposals([self._simulation.project.pool[task] for task in self.remaining])
             predicted = self._production.known(self._simulation.project.pool)
         chosen = choose(self._uid, self.remaining, predicted, fit, leading.judgements, size)

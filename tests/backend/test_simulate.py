@@ -46,6 +46,15 @@ def test_every_image_is_reviewed_once_whatever_the_order(strategy: Strategy, tmp
         assert all([review.image for review in reviews] == names([each])[0] for reviews in each.reviews.values())
 
 
+def test_random_order_is_the_same_whatever_the_model_is_worth(tmp_path: Path) -> None:
+    project = make_true_project(40, 2)
+    orders = []
+    for model in (SILENT, PERFECT):
+        simulation = Simulation(project, make_tools(Learner(project, model, model), tmp_path), SimulationSettings(10))
+        orders.append(names(rounds_of(simulation, ZERO_SHOT)))
+    assert orders[0] == orders[1]
+
+
 def test_a_model_looks_at_an_image_once_for_all_strategies_and_seeds(tmp_path: Path) -> None:
     learner = Learner(PROJECT, POOR, GOOD)
     simulation = Simulation(PROJECT, make_tools(learner, tmp_path), SimulationSettings(batch=6))
