@@ -3,14 +3,14 @@
 Whole projects as `glip-label simulate` plays them, one after the other, on COCO-style sets (a folder with ``images/``,
 ``train.json`` and ``test.json``): no learning, learning in random order and in chosen order. What came of a project
 lies in a file of its own below ``--out``, and is not played again where there is one: projects take hours, and several
-commands with the same ``--work`` can share them. Prints the means over all projects of a set, and each of them: one
-project's interval tells how much hangs on its images, not how much another project would differ.
-``--plots FOLDER`` draws them.
+commands with the same ``--work`` can share them. Prints the means over all projects of a set, and each of them, as
+trainings differ by more than images do. ``--plots FOLDER`` draws them.
 """
 
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,74 +34,79 @@ SETS = {
 DRAW_SECONDS = (7.0, 25.5)
 
 Figures = dict[str, Any]  # a `SimulationReport` of one project as JSON
+Projects = dict[Strategy, dict[int, Figures]]  # by seed
 
 
-def play(base: str, folder: Path, work: Path, seed: int) -> Figures:
-    """One project of every strategy."""
+def play(args: argparse.Namespace, name: str, strategy: Strategy, seed: int) -> Figures:
+    """One project."""
+    folder = args.data / name
     data = read_data(folder / "images", folder / "train.json", folder / "test.json")
-    simulation = Simulation(data.project, build_tools(base, data, work), SETS[folder.name])
-    rounds = []
-    for strategy in Strategy:
-        for done in tqdm(simulation.run(strategy, seed), f"{folder.name} {seed} {strategy}", unit="round"):
-            rounds.append(done)
-    return report(rounds).to_json()
+    args.work.mkdir(parents=True, exist_ok=True)
+    simulation = Simulation(data.project, build_tools(args.base, data, args.work), SETS[name])
+    return report(list(tqdm(simulation.run(strategy, seed), f"{name} {strategy} {seed}", unit="round"))).to_json()
 
 
-def table(projects: Sequence[Figures]) -> Iterator[str]:
+def projects_of(args: argparse.Namespace, name: str) -> Projects:
+    """What the files hold; what is missing is played first where there is a folder to train in."""
+    projects: Projects = {}
+    for strategy, seed in product(args.strategies, args.seeds):
+        file = args.out / f"{name}-{strategy}-{seed}.json"
+        if args.work and not file.exists():
+            aside = file.with_suffix(".part")
+            aside.write_text(json.dumps(play(args, name, strategy, seed)) + "\n")
+            aside.replace(file)
+        if file.exists():
+            projects.setdefault(strategy, {})[seed] = json.loads(file.read_text())
+    return projects
+
+
+def table(projects: Projects) -> Iterator[str]:
     """One line per figure: the mean over projects, and each of them."""
-    for draw in DRAW_SECONDS:
-        for strategy in Strategy:
-            name = f"{draw:g} s a box, {NAMES[strategy]}"
-            ours = _saved(projects, strategy, draw)
-            cuts = {cut: _saved(projects, strategy, draw, cut) for cut in FIXED_CUTS}
-            best = max(cuts, key=lambda cut: fmean(cuts[cut]))
-            yield _line(name, ours)
-            yield _line(f"{name}, from 0.5", cuts[0.5])
-            yield _line(f"{name}, more than from {best:g}", list(map(float.__sub__, ours, cuts[best])))
-            yield _line(f"{name}, strict", _saved(projects, strategy, draw, strict=True))
-        gains = [float(each["acquisition_gain_seconds"][str(draw)]["value"]) for each in projects]
-        yield _line(f"{draw:g} s a box, seconds saved by choosing", gains)
-        minutes = [each["drawing_seconds"][str(draw)] / 60 for each in projects]
-        yield _line(f"{draw:g} s a box, minutes of drawing all", minutes)
-    for strategy in Strategy:
-        scores = [100 * _stages(each, strategy)[-1]["ap50"] for each in projects]
-        yield _line(f"AP50 at the end, {NAMES[strategy]}", scores)
-    for of_one in zip(*(each["quality"] for each in projects), strict=True):
-        first = of_one[0]
-        for measure in ("f1", "mean_iou"):
-            name = f"{measure} beyond drawn ones, {NAMES[first['strategy']]}{', strict' if first['strict'] else ''}"
-            yield _line(name, [100 * (each["labels"][measure] - each["drawn"][measure]) for each in of_one])
+    for draw, (strategy, of_seeds) in product(DRAW_SECONDS, projects.items()):
+        name, each = f"{draw:g} s a box, {NAMES[strategy]}", list(of_seeds.values())
+        ours = _saved(each, draw)
+        cuts = {cut: _saved(each, draw, cut) for cut in FIXED_CUTS}
+        best = max(cuts, key=lambda cut: fmean(cuts[cut]))
+        yield _line(name, ours)
+        yield _line(f"{name}, from 0.5", cuts[0.5])
+        yield _line(f"{name}, more than from {best:g}", list(map(float.__sub__, ours, cuts[best])))
+        yield _line(f"{name}, strict", _saved(each, draw, strict=True))
+    random, active = (projects.get(each, {}) for each in (Strategy.RANDOM, Strategy.ACTIVE))
+    if both := [(random[seed], active[seed]) for seed in random if seed in active]:
+        for draw in DRAW_SECONDS:
+            gains = [_saving(first, draw)["seconds"] - _saving(second, draw)["seconds"] for first, second in both]
+            yield _line(f"{draw:g} s a box, seconds saved by choosing", gains)
+    for strategy, of_seeds in projects.items():
+        each = list(of_seeds.values())
+        yield _line(f"AP50 at the end, {NAMES[strategy]}", [100 * one["stages"][-1]["ap50"] for one in each])
+        for number, measure in product((0, 1), ("f1", "mean_iou")):
+            both_ways = [one["quality"][number] for one in each]
+            name = f"{measure} beyond drawn ones, {NAMES[strategy]}{', strict' if both_ways[0]['strict'] else ''}"
+            yield _line(name, [100 * (one["labels"][measure] - one["drawn"][measure]) for one in both_ways])
 
 
 def _line(name: str, values: Sequence[float]) -> str:
     return f"{name:56}{fmean(values):9.1f}   " + " ".join(f"{value:8.1f}" for value in values)
 
 
-def _saved(
-    projects: Sequence[Figures], strategy: Strategy, draw: float, cut: float | None = None, *, strict: bool = False
-) -> list[float]:
+def _saved(each: Sequence[Figures], draw: float, cut: float | None = None, *, strict: bool = False) -> list[float]:
     """Percent of the seconds that drawing everything takes, in each project."""
-    wanted = (strategy, draw, cut, strict)
-    return [
-        100 * float(each["share"]["value"])
-        for project in projects
-        for each in project["savings"]
-        if (each["strategy"], each["draw_seconds"], each["cut"], each["strict"]) == wanted
-    ]
+    return [100 * float(_saving(one, draw, cut, strict=strict)["share"]["value"]) for one in each]
 
 
-def _stages(project: Figures, strategy: Strategy) -> list[dict[str, Any]]:
-    return [each for each in project["stages"] if each["strategy"] == strategy]
+def _saving(figures: Figures, draw: float, cut: float | None = None, *, strict: bool = False) -> dict[str, Any]:
+    wanted = (draw, cut, strict)
+    return next(each for each in figures["savings"] if (each["draw_seconds"], each["cut"], each["strict"]) == wanted)
 
 
-def draw(projects: Sequence[Figures], file: Path) -> None:
+def draw(projects: Projects, file: Path) -> None:
     """Plot what each stage saved and the precision of its model: thin lines are projects, thick ones their mean."""
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(12, 3.6), layout="constrained")
     panels = picture.subplots(1, 3)
-    for number, strategy in enumerate(Strategy):
-        runs = [_stages(each, strategy) for each in projects]
+    for number, (strategy, of_seeds) in enumerate(projects.items()):
+        runs = [each["stages"] for each in of_seeds.values()]
         ends = [each["reviewed"] for each in runs[0]]
         begins = [each["reviewed"] - each["images"] for each in runs[0]]
         curves = [
@@ -132,6 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for a file of each project")
     parser.add_argument("--work", type=Path, help="folder for what is trained; needed where a project is missing")
     parser.add_argument("--sets", nargs="*", default=tuple(SETS), choices=tuple(SETS))
+    parser.add_argument("--strategies", nargs="*", type=Strategy, default=tuple(Strategy), choices=tuple(Strategy))
     parser.add_argument("--seeds", nargs="*", type=int, default=(0, 1, 2))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each training")
     parser.add_argument("--plots", type=Path, help="folder for a picture of each set")
@@ -139,17 +145,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.sets:
-        files = [args.out / f"{name}-{seed}.json" for seed in args.seeds]
-        for file, seed in zip(files, args.seeds, strict=True):
-            if args.work and not file.exists():
-                args.work.mkdir(parents=True, exist_ok=True)
-                figures = play(args.base, args.data / name, args.work, seed)
-                aside = file.with_suffix(".part")
-                aside.write_text(json.dumps(figures) + "\n")
-                aside.replace(file)
-        projects = [json.loads(file.read_text()) for file in files if file.exists()]
-        if projects:
-            print(f"\n{name}, {len(projects)} projects: mean, and each", *table(projects), sep="\n")
+        if projects := projects_of(args, name):
+            print(f"\n{name}: mean of its projects, and each of them", *table(projects), sep="\n")
             if args.plots:
                 draw(projects, args.plots / f"simulated-{name.replace('_', '-')}.png")
 
