@@ -1,4 +1,4 @@
-"""What the loop saves: ``python -m benchmarks.simulations --base FOLDER --data FOLDER --out FOLDER --work FOLDER``.
+"""What the loop saves: ``python -m benchmarks.simulations --out FOLDER [--work FOLDER --base FOLDER --data FOLDER]``.
 
 Whole projects as `glip-label simulate` plays them, one after the other, on COCO-style sets (a folder with ``images/``,
 ``train.json`` and ``test.json``): no learning, learning in random order and in chosen order. What came of a project
@@ -132,16 +132,18 @@ def draw(projects: Projects, file: Path) -> None:
 def main() -> None:
     """Read the command line, play what is missing, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", required=True, help="model folder")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for a file of each project")
-    parser.add_argument("--work", type=Path, help="folder for what is trained; needed where a project is missing")
+    parser.add_argument("--work", type=Path, help="folder for what is trained; without it nothing is played")
+    parser.add_argument("--base", help="model folder, for playing")
+    parser.add_argument("--data", type=Path, help="folder with the sets, for playing")
     parser.add_argument("--sets", nargs="*", default=tuple(SETS), choices=tuple(SETS))
     parser.add_argument("--strategies", nargs="*", type=Strategy, default=tuple(Strategy), choices=tuple(Strategy))
     parser.add_argument("--seeds", nargs="*", type=int, default=(0, 1, 2))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each training")
     parser.add_argument("--plots", type=Path, help="folder for a picture of each set")
     args = parser.parse_args()
+    if args.work and not (args.base and args.data):
+        parser.error("--work: to play projects, give --base and --data as well")
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.sets:
@@ -149,6 +151,8 @@ def main() -> None:
             print(f"\n{name}: mean of its projects, and each of them", *table(projects), sep="\n")
             if args.plots:
                 draw(projects, args.plots / f"simulated-{name.replace('_', '-')}.png")
+        else:
+            print(f"\n{name}: no project in {args.out}; --work plays them")
 
 
 if __name__ == "__main__":
