@@ -135,7 +135,7 @@ def draw(figures: SimulationReport, path: Path) -> None:
             alpha=0.2,
         )
     panels[-1].set(xlabel="images reviewed before", ylabel="AP50 on the test images", ylim=(0, 100), title="precision")
-    panels[0].legend()
+    panels[-1].legend()
     try:
         picture.savefig(path, dpi=110)
     except OSError as error:

@@ -125,7 +125,7 @@ def draw(projects: Projects, file: Path) -> None:
         panel.axhline(0, color="grey", linewidth=0.8)
         panel.set(xlabel="images reviewed", ylabel="% saved of these images", title=f"against {seconds:g} s per box")
     panels[2].set(xlabel="images reviewed before", ylabel="AP50 on the test images", ylim=(0, 100), title="precision")
-    panels[0].legend()
+    panels[2].legend()
     picture.savefig(file, dpi=110)
 
 
