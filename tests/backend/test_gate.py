@@ -229,7 +229,7 @@ def test_later_tries_may_err_less() -> None:
     both = contender(images, GOOD), contender(images, GOOD, 2)
     decisions = [decide(images, *both, QUICK, attempt) for attempt in (1, 2, 10)]
     assert sum(0.05 * 6 / (np.pi * attempt) ** 2 for attempt in range(1, 10_000)) == pytest.approx(0.05, abs=1e-4)
-    assert [each.alpha for each in decisions] == pytest.approx([0.0304, 0.0076, 0.000304], abs=1e-4)
+    assert [each.alpha for each in decisions] == pytest.approx([0.0274, 0.0068, 0.000274], abs=1e-4)
     bounds = [each.seconds.high for each in decisions if each.seconds.high is not None]
     assert bounds == sorted(bounds)
 
