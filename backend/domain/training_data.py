@@ -96,6 +96,7 @@ class FrozenData:
         images: what people said.
         pseudo: what a model says of other images; only to learn from.
         start: name of the version whose weights mode "full" goes on from; None for those of the base.
+        base: name of the base model that they were gathered for.
         left_out: how many images were left out, by reason.
         seen: number of the newest version of an annotation that was known when they were gathered.
     """
@@ -104,6 +105,7 @@ class FrozenData:
     images: tuple[ReviewedImage, ...]
     pseudo: tuple[PseudoImage, ...] = ()
     start: str | None = None
+    base: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
     seen: int = 0
 
@@ -115,7 +117,7 @@ class FrozenData:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of labels, images, annotation versions and boxes, and of where learning starts."""
-        return sha256(replace(self, left_out={}, seen=0).to_json().encode()).hexdigest()
+        return sha256(replace(self, base="", left_out={}, seen=0).to_json().encode()).hexdigest()
 
     @property
     def learnt(self) -> int:
@@ -134,6 +136,8 @@ class FrozenData:
             fields["pseudo"] = [asdict(image) for image in self.pseudo]
         if self.start is not None:
             fields["start"] = self.start
+        if self.base:
+            fields["base"] = self.base
         if self.left_out:
             fields["left_out"] = dict(self.left_out)
         if self.seen:
@@ -147,7 +151,7 @@ class FrozenData:
         labels = tuple((name, tuple(words)) for name, words in fields["labels"])
         images = tuple(_reviewed(image) for image in fields["images"])
         pseudo = tuple(_pseudo(image) for image in fields.get("pseudo", ()))
-        told = fields.get("start"), fields.get("left_out", {}), fields.get("seen", 0)
+        told = fields.get("start"), fields.get("base", ""), fields.get("left_out", {}), fields.get("seen", 0)
         return cls(labels, images, pseudo, *told)
 
 

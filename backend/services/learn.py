@@ -70,9 +70,9 @@ class Learn:
             except (TrainingError, ModelError, ImageError, UsageError) as error:
                 self.fail(job, " ".join(str(error).split()))
                 promoted = False
+        self._parts.files.discard(job.id)
         if promoted:
             self._parts.announce(job.project)
-        self._parts.files.discard(job.id)
         log.info("job=%d project=%s seconds=%.0f promoted=%s", job.id, job.project, perf_counter() - begun, promoted)
 
     def _work(self, claim: Claim) -> bool:
@@ -114,20 +114,24 @@ class Learn:
         return production, contest, parts.judge(contest)
 
     def _data(self, claim: Claim) -> FrozenData:
+        """What the job learns from; gathered once, and anew where it was gathered for another base model."""
+        base = self._parts.models.base
         with self._parts.reading() as unit:
             frozen = unit.jobs.data(claim.job.id)
             project = unit.projects.state(claim.job.project)
-        if frozen is not None:
+        if frozen is not None and frozen.base == base:
             return frozen
         if project is None:
             raise TrainingError(f"project {claim.job.project} is not known")
         gathered = self._parts.gathering(project, claim.job.request, claim.report)
         with self._parts.reading() as unit:
-            production, tries = production_and_tries(unit, claim.job.project, self._parts.models.base)
+            production, tries = production_and_tries(unit, claim.job.project, base)
         start = None if claim.job.request.from_base else self._learned_most(production, tries)
-        data = replace(gathered, start=None if start is None else start.name)
+        data = replace(gathered, start=None if start is None else start.name, base=base)
         with self._parts.unit_of_work() as unit:
             _held(unit.jobs.freeze(claim.job, data), claim.job)
+            # Whatever lies there learned from something else: for another base, or as a job of another database.
+            self._parts.files.discard(claim.job.id)
             unit.commit()
         return data
 
@@ -195,6 +199,7 @@ class Learn:
         with self._parts.unit_of_work() as unit:
             _held(unit.jobs.finish(job, JobState.FAILED, self._clock(), reason, None), job)
             unit.commit()
+        self._parts.files.discard(job.id)
 
     def _discard_finished(self, job: TrainingJob) -> None:
         """Remove what jobs left that were killed after their last transaction."""

@@ -23,7 +23,7 @@ from backend.domain.learning import (
 )
 from backend.domain.records import Picture, Proposal, Query
 from backend.domain.training_data import LabelledBox, Part
-from backend.errors import LeaseLostError, ModelError, StorageError, TrainingError
+from backend.errors import ModelError, TrainingError
 from backend.services.contests import LearnParts
 from backend.services.gathering import Gathering
 from backend.services.learn import Learn
@@ -257,74 +257,6 @@ def test_a_job_that_cannot_be_done_fails_with_one_line_and_leaves_nothing(tmp_pa
     assert (job.state, job.outcome, job.version) == (JobState.FAILED, " ".join(str(error).split()), None)
     assert list((tmp_path / "jobs").iterdir()) == []
     assert not (tmp_path / "versions").exists()
-
-
-def test_where_something_is_away_the_job_goes_on_later_with_the_same_data(tmp_path: Path) -> None:
-    trainer = FakeTrainer(StorageError("away"))
-    gone = annotated_image("gone/train-5", make_annotation(5, 0, make_region(), task_id=5), task_id=5)
-    house = House(tmp_path, trainer=trainer, unreviewed=[gone])
-    claim = house.claim()
-    with pytest.raises(StorageError):
-        house.learn(claim)
-    assert house.job(claim).is_open
-    claim.release()
-    trainer.error = None
-    again = house.training.claim("w2")
-    assert again is not None
-    house.learn(again)
-    assert house.job(claim).state is JobState.DONE
-    assert trainer.learned[0] == trainer.learned[1]
-    assert house.job(claim).attempts == 2
-    with house.database() as unit:
-        (version,) = unit.versions.all(UID)
-    assert version.metrics["left_out"] == {"file-cannot-be-had": 1}
-
-
-def test_a_worker_whose_job_was_taken_over_makes_no_version(tmp_path: Path) -> None:
-    def take_over() -> None:
-        claim.release()
-        assert house.training.claim("other") is not None
-
-    house = House(tmp_path, trainer=FakeTrainer(meanwhile=take_over))
-    claim = house.claim()
-    with pytest.raises(LeaseLostError):
-        house.learn(claim)
-    with house.database() as unit:
-        assert unit.versions.all(UID) == []
-    assert house.job(claim).worker == "other"
-
-
-def test_a_job_that_no_worker_finishes_is_given_up(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    claim = house.claim()
-    for _ in range(40):
-        claim.release()
-        next_claim = house.training.claim("w")
-        assert next_claim is not None
-        claim = next_claim
-    house.learn(claim)
-    assert house.job(claim).state is JobState.FAILED
-    outcome = "given up after 40 attempts: each worker died or was stopped, see their logs"
-    assert house.job(claim).outcome == outcome
-
-
-def test_a_folder_that_a_killed_worker_published_without_its_row_is_replaced(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    stray = tmp_path / "versions" / UID / "glip-nano-0001"
-    stray.mkdir(parents=True)
-    (stray / "adapter.json").write_text("[]")
-    house.run()
-    with house.database() as unit:
-        (version,) = unit.versions.all(UID)
-    assert json.loads((house.folders.folder(version) / "adapter.json").read_text()) == ["cat", "dog"]
-
-
-def test_what_a_job_left_that_was_killed_at_its_very_end_is_removed_by_the_next(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    job = house.run()
-    (house.folders.work(job.id) / "checkpoint.pt").write_bytes(b"x")
-    house.run()
-    assert list((tmp_path / "jobs").iterdir()) == []
 
 
 def test_a_version_whose_files_are_not_those_that_were_trained_is_refused(tmp_path: Path) -> None:

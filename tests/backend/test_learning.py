@@ -116,9 +116,9 @@ def test_frozen_data_know_where_learning_starts() -> None:
     assert base.fingerprint != further.fingerprint
 
 
-def test_frozen_data_know_what_was_left_out_and_seen_which_teaches_nothing() -> None:
+def test_frozen_data_know_what_was_left_out_seen_and_meant_for_which_teaches_nothing() -> None:
     whole = FrozenData(LABELS, (reviewed(1),))
-    data = replace(whole, left_out={"file-cannot-be-had": 2}, seen=7)
+    data = replace(whole, base="glip-nano-3f9a12cd", left_out={"file-cannot-be-had": 2}, seen=7)
 
     assert FrozenData.from_json(data.to_json()) == data
     assert data.fingerprint == whole.fingerprint
