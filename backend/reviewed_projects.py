@@ -59,14 +59,15 @@ class StoredProjects:
     """``ports.ReviewedProjects`` on the database.
 
     Args:
-        images: opens the images of a project, whose ``<Image>`` tags show these keys of its tasks' data.
+        images: opens the images of a project, whose ``<Image>`` tags show these keys of its tasks' data; None is not
+            served.
         kept: where image files are kept.
         read: gets an image's file from where its task says.
     """
 
     def __init__(
         self,
-        images: Callable[[ProjectState, Mapping[str, str]], AbstractContextManager[AnnotatedImages]],
+        images: Callable[[ProjectState, Mapping[str, str | None]], AbstractContextManager[AnnotatedImages]],
         kept: KeptImages,
         read: Callable[[AnnotatedImage], ImageFile],
     ) -> None:
@@ -76,7 +77,7 @@ class StoredProjects:
 
     def open(self, project: ProjectState) -> AbstractContextManager[AnnotatedImages]:
         """As ``ports.ReviewedProjects``."""
-        return self._images(project, {target.name: target.data_key for target in _config(project).targets})
+        return self._images(project, _config(project).image_keys)
 
     def labels(self, project: ProjectState) -> tuple[Label, ...]:
         """As ``ports.ReviewedProjects``."""

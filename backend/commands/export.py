@@ -186,14 +186,14 @@ def _request_to_json(request: ExportRequest) -> dict[str, Any]:
     }
 
 
-def _image_keys(state: ProjectState) -> dict[str, str]:
-    """Name of each <Image> tag -> key of the task's data; nothing where the labelling config is not known."""
+def _image_keys(state: ProjectState) -> Mapping[str, str | None]:
+    """Those of the labelling config; nothing where it is not known."""
     from integrations.label_studio.labels import parse_labeling_config
 
     if not state.label_config:
         return {}
     try:
-        return {target.name: target.data_key for target in parse_labeling_config(state.label_config).targets}
+        return parse_labeling_config(state.label_config).image_keys
     except LabelConfigError:
         return {}
 

@@ -53,7 +53,8 @@ class SqlAnnotatedImages:
     Args:
         connection: of a `snapshot`.
         project: whose images.
-        image_keys: name of each ``<Image>`` tag -> key of the task's data; empty takes every picture for an image.
+        image_keys: name of each ``<Image>`` tag -> key of the task's data, None for one that is not served; empty takes
+            every picture for an image.
         model_version: whose predictions go along.
 
     Attributes:
@@ -65,14 +66,14 @@ class SqlAnnotatedImages:
         self,
         connection: Connection,
         project: ProjectState,
-        image_keys: Mapping[str, str],
+        image_keys: Mapping[str, str | None],
         model_version: str | None = None,
     ) -> None:
         self._connection = connection
         self._project = project
         self._tags = image_keys
         self._model_version = model_version
-        self._keys = sorted(set(image_keys.values())) or self._keys_there()
+        self._keys = sorted({key for key in image_keys.values() if key is not None}) or self._keys_there()
         self.unplaced = 0
         self.without_image = 0
 
@@ -97,12 +98,11 @@ class SqlAnnotatedImages:
                 annotations = page.annotations(task)
                 for key in keys:
                     yield self._image(page, task, key, [self._on(each, key, keys) for each in annotations])
-                if len(keys) != 1:
-                    self.unplaced += sum(
-                        self._place(region.image, keys) is None
-                        for each in annotations
-                        for region in each.annotation.regions
-                    )
+                self.unplaced += sum(
+                    self._place(region.image, keys) is None
+                    for each in annotations
+                    for region in each.annotation.regions
+                )
             last = tasks[-1].label_studio_id
 
     def _image(
@@ -125,15 +125,14 @@ class SqlAnnotatedImages:
 
     def _on(self, attributed: AttributedAnnotation, key: str, keys: Sequence[str]) -> AttributedAnnotation:
         """The part of an annotation that lies on one of its task's images."""
-        if len(keys) == 1:
-            return attributed
         pairs = zip(attributed.annotation.regions, attributed.provenance, strict=True)
         mine = [pair for pair in pairs if self._place(pair[0].image, keys) == key]
         regions, provenance = tuple(pair[0] for pair in mine), tuple(pair[1] for pair in mine)
         return AttributedAnnotation(replace(attributed.annotation, regions=regions), provenance)
 
     def _place(self, tag: str, keys: Sequence[str]) -> str | None:
-        key = keys[0] if len(keys) == 1 else self._tags.get(tag, tag)
+        """Which of a task's images a region lies on: a tag that no config names is taken for the only one."""
+        key = self._tags.get(tag, keys[0] if len(keys) == 1 else tag)
         return key if key in keys else None
 
     def _keys_there(self) -> list[str]:
@@ -154,7 +153,7 @@ class SqlAnnotatedImages:
 
 @contextmanager
 def annotated_images(
-    engine: Engine, project: ProjectState, image_keys: Mapping[str, str]
+    engine: Engine, project: ProjectState, image_keys: Mapping[str, str | None]
 ) -> Iterator[SqlAnnotatedImages]:
     """Give a project's images as they are now, for the length of a ``with`` block."""
     with snapshot(engine) as connection:

@@ -76,8 +76,13 @@ def verdicts_of(annotation: Annotation, predictions: Iterable[Prediction]) -> tu
         *((found.get(index), final) for index, final in enumerate(finals)),
         *((emitted, None) for emitted in _left(answered, found)),
     ]
-    version = _main_version(answered, found)
-    return tuple(_verdict(annotation, position, *pair, version) for position, pair in enumerate(pairs))
+    version, images = _main_version(answered, found), _images(finals, answered, found)
+    looked = [images.get(each.id) for each in answered] or [None]  # None: it may have been at any image
+
+    def missed_by(final: AnnotatedRegion | None) -> str | None:
+        return version if final and any(seen is None or final.image in seen for seen in looked) else None
+
+    return tuple(_verdict(annotation, position, *pair, missed_by(pair[1])) for position, pair in enumerate(pairs))
 
 
 def _emitted(predictions: Iterable[Prediction]) -> list[_Emitted]:
@@ -119,9 +124,7 @@ def _by_meta(finals: _Finals, prediction: Prediction, found: _Found) -> dict[int
 def _by_overlap(finals: _Finals, predictions: Iterable[Prediction], found: _Found) -> dict[int, _Emitted]:
     """Find regions that were drawn anew over a proposal of the same label, on the same image as far as it is known."""
     predictions = list(predictions)
-    images = {each.id: {each.look.image} for each in predictions if each.look.image is not None}
-    for index, each in found.items():
-        images.setdefault(each.prediction.id, set()).add(finals[index].image)
+    images = _images(finals, predictions, found)
 
     def weight(final: AnnotatedRegion, emitted: _Emitted) -> float:
         on_image = final.image in images.get(emitted.prediction.id, {final.image})
@@ -132,6 +135,14 @@ def _by_overlap(finals: _Finals, predictions: Iterable[Prediction], found: _Foun
     columns = _left(predictions, found)
     pairs = best_assignment([[weight(finals[row], column) for column in columns] for row in rows])
     return {rows[row]: columns[column] for row, column in pairs}
+
+
+def _images(finals: _Finals, predictions: Iterable[Prediction], found: _Found) -> dict[str, set[str]]:
+    """Names of the images that predictions are of, by their ids, as far as they or what came of them tell."""
+    images = {each.id: {each.look.image} for each in predictions if each.look.image is not None}
+    for index, each in found.items():
+        images.setdefault(each.prediction.id, set()).add(finals[index].image)
+    return images
 
 
 def _answered(finals: _Finals, found: _Found, by_id: Mapping[str, Prediction]) -> list[Prediction]:

@@ -31,10 +31,17 @@ class ImageTarget:
 
 @dataclass(frozen=True, slots=True)
 class LabelingConfig:
-    """A project's labelling config, as far as boxes go; ``prompt_controls`` are its ``<TextArea>`` names."""
+    """A project's labelling config, as far as boxes go.
+
+    Attributes:
+        targets: the images that are served.
+        prompt_controls: names of its ``<TextArea>`` tags.
+        image_keys: name of each ``<Image>`` tag -> key of the task's data; None for one that is not served.
+    """
 
     targets: tuple[ImageTarget, ...]
     prompt_controls: frozenset[str]
+    image_keys: Mapping[str, str | None]
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -70,7 +77,8 @@ def parse_labeling_config(xml: str) -> LabelingConfig:
     if not answerable:
         raise LabelConfigError(f"the labelling config cannot be served: {targets[0]}")
     prompt_controls = frozenset(tag.attrib["name"] for tag in tags if _is(tag, "textarea") and "name" in tag.attrib)
-    return LabelingConfig(answerable, prompt_controls)
+    served = {target.name: target.data_key for target in answerable}
+    return LabelingConfig(answerable, prompt_controls, {name: served.get(name) for name in images})
 
 
 def _root(xml: str) -> Element:

@@ -109,6 +109,21 @@ def test_a_task_with_two_images_is_two_images_with_their_own_regions(engine: Eng
     ]
 
 
+def test_what_lies_on_an_image_that_is_not_served_lies_on_none(engine: Engine) -> None:
+    served, aside = replace(make_region(10), image="photo"), replace(make_region(20), image="pages")
+    unknown = replace(make_region(30), image="photo-before-it-was-renamed")
+    told(
+        engine, TaskState(3, START, (("image", "a.png"),)), annotations=(annotation(1, served, aside, unknown, task=3),)
+    )
+    with snapshot(engine) as connection:
+        source = SqlAnnotatedImages(connection, PROJECT, {"photo": "image", "pages": None})
+        (image,) = source.images()
+        assert source.unplaced == 1
+    (only,) = image.annotations
+    assert only.annotation.regions == (served, unknown)
+    assert len(only.provenance) == 2
+
+
 def test_predictions_of_the_wanted_version_and_what_became_of_them_come_along(engine: Engine) -> None:
     proposal = Proposal(Box(64, 48, 192, 96), "cat", 0.75, "kitten")
     prediction = Prediction(1, "glip-t-1", 640, 480, (Region("p-0", proposal),), "p", Look("image", "a.png", "f" * 64))

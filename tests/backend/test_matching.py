@@ -271,6 +271,15 @@ def test_a_box_drawn_on_another_image_does_not_answer_this_one() -> None:
     assert shorthand(verdicts) == [("accepted", "p1-0", "p1-0"), ("added", None, "hand"), ("deleted", "p1-1", None)]
 
 
+def test_what_was_drawn_on_an_image_that_nothing_looked_at_was_missed_by_nobody() -> None:
+    drawn = annotated(final("p1-0"), final("hand", DOG), final("aside", DOG, image="pages"))
+    assert [each.model_version for each in verdicts_of(drawn, [of_image("image", "p1")])][:3] == [
+        "glip-1",
+        "glip-1",
+        None,
+    ]
+
+
 def test_an_id_is_believed_whatever_image_the_region_lies_on() -> None:
     (verdict,) = verdicts_of(annotated(final("p1-0", image="second")), [predicted(emitted())])
     assert verdict.kind == VerdictKind.ACCEPTED

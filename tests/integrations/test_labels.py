@@ -62,7 +62,9 @@ def test_each_label_belongs_to_its_own_control() -> None:
 def test_an_image_without_labels_of_its_own_is_left_out() -> None:
     xml = f"""<View>{IMAGE}<Image name="map" value="$map"/><Image name="pages" valueList="$pages"/>
       <RectangleLabels name="label" toName="image,pages"><Label value="cat"/></RectangleLabels></View>"""
-    assert [each.name for each in parse_labeling_config(xml).targets] == ["image"]
+    config = parse_labeling_config(xml)
+    assert [each.name for each in config.targets] == ["image"]
+    assert config.image_keys == {"image": "image", "map": None, "pages": None}
 
 
 def rectangle_labels(labels: str = '<Label value="cat"/>', to: str = "image") -> str:
