@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import partial
@@ -33,7 +34,7 @@ _MODES: Mapping[Mode, Literal["prompt", "head", "full"]] = {
     Mode.HEAD: "head",
     Mode.FULL: "full",
 }
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES)
 PSEUDO_WEIGHT = 0.5  # of a picture that a model labelled, beside 1 for one that a person did
 
 
@@ -83,7 +84,7 @@ class GlipTrainer:
             lambda told: progress(_progress(told)),
         )
         try:
-            _run(run, folder / finetuning.CHECKPOINT)
+            _run(run, folder)
         except (finetuning.TrainingError, CaptionError) as error:
             raise TrainingError(str(error)) from error
         except ModelFolderError as error:
@@ -95,31 +96,35 @@ class GlipTrainer:
                 "smaller model (GLIP_LABEL_MODEL) or another device (GLIP_LABEL_DEVICE)"
             ) from error
         except Exception as error:  # the tokenizers' library has no other for a file that it cannot write
-            reason = _no_room(error)
+            reason = _unwritable(error)
             if reason is None:
                 raise
             raise StorageError(
-                f"{folder}: cannot be written ({reason}): make room; training goes on where it was"
+                f"{folder}: cannot be written ({reason}): make room, or mend the disk or the folder's permissions; "
+                "training goes on where it was"
             ) from error
         return Mode(settings.mode)
 
 
-def _run(run: Callable[[], None], checkpoint: Path) -> None:
-    """Train; anew where the job's checkpoint is of another run, which nobody but this could throw away."""
+def _run(run: Callable[[], None], folder: Path) -> None:
+    """Train; anew where the job's checkpoint is of another run or damaged, which nobody but this could throw away."""
     try:
         run()
     except finetuning.OtherRunError:
-        log.warning("%s: of other settings or another base, as before an upgrade: training begins anew", checkpoint)
-        checkpoint.unlink()
+        log.warning(
+            "%s: damaged, or of other settings or another base, as before an upgrade: training begins anew",
+            folder / finetuning.CHECKPOINT,
+        )
+        shutil.rmtree(folder)
         run()
 
 
-def _no_room(error: BaseException | None) -> str | None:
-    """What the system said where a write had no room, which torch and the libraries in Rust tell each in its way."""
+def _unwritable(error: BaseException | None) -> str | None:
+    """What the system said where it could not write, which torch and the libraries in Rust tell each in its way."""
     while error is not None:
         in_rust = re.search(r"\(os error (\d+)\)", str(error))
         number = error.errno if isinstance(error, OSError) else int(in_rust[1]) if in_rust else None
-        if number in _NO_ROOM:
+        if number in _UNWRITABLE:
             return os.strerror(number)
         error = error.__cause__ or error.__context__
     return None

@@ -62,6 +62,7 @@ class VersionFolders:
                 _to_disk(path)
             return tuple((file.name, _digest(file)) for file in files)
         except OSError as error:
+            shutil.rmtree(staged, ignore_errors=True)  # the next claim stages elsewhere, and a full disk needs the room
             raise StorageError(f"{staged}: cannot be written ({error.strerror or error})") from error
 
     def reveal(self, job: TrainingJob, name: str) -> None:

@@ -34,7 +34,7 @@ from glip_model.finetuning.settings import (
 )
 from glip_model.finetuning.student import Asked, FullStudent, HeadStudent, PromptStudent, Student
 from glip_model.loading import load_model_folder
-from glip_model.training.machine import keep_freed_memory, save_checkpoint
+from glip_model.training.machine import DamagedCheckpointError, keep_freed_memory, load_checkpoint, save_checkpoint
 from glip_model.training.optimisation import AveragedWeights, cosine_decay, first_not_finite
 from glip_model.training.samples import Handling
 
@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 CHECKPOINT = "checkpoint.pt"
+_PARTS = ("run", "trained", "optimizer", "average", "updates", "step", "seconds")
 _GRADIENT_CLIP = 1.0
 _EMA_DECAY = 0.998
 _LAST_SHARE = 0.01
@@ -88,7 +89,7 @@ def finetune(
         progress: told after each step. What it raises stops the run, which can be resumed.
 
     Raises:
-        OtherRunError: the checkpoint in the folder is of a run on other data or with other settings.
+        OtherRunError: the checkpoint in the folder is of a run on other data or with other settings, or damaged.
         TrainingError: there is nothing to learn from, a label has no prompt, or numbers are no longer finite.
         CaptionError: prompts or sentences that no caption can be made of.
         ModelFolderError: the base cannot be used.
@@ -202,7 +203,10 @@ def _start(path: Path, student: Student, settings: FinetuneSettings, run: str) -
     average = AveragedWeights(student.trained.state_dict(), _EMA_DECAY)
     state = _State(student, optimizer, average)
     if path.exists():
-        checkpoint = torch.load(path, map_location=student.device, weights_only=True)
+        try:
+            checkpoint = load_checkpoint(path, _PARTS, student.device)
+        except DamagedCheckpointError as error:
+            raise OtherRunError(f"{path}: a damaged checkpoint: give an empty folder") from error
         if checkpoint["run"] != run:
             raise OtherRunError(f"{path}: of another run, on other data or with other settings: give an empty folder")
         student.trained.load_state_dict(checkpoint["trained"])

@@ -45,7 +45,7 @@ class Trainer(Protocol):
 
         Raises:
             TrainingError: the data or the weights cannot be trained with.
-            StorageError: there is no room in ``folder``; what was kept there is still whole.
+            StorageError: ``folder`` cannot be written, as on a full disk; what was kept there is still whole.
         """
         ...
 

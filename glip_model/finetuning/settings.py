@@ -23,7 +23,7 @@ class TrainingError(RuntimeError):
 
 
 class OtherRunError(TrainingError):
-    """The folder holds the checkpoint of another run."""
+    """The folder holds the checkpoint of another run, or a damaged one."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from torch.multiprocessing.spawn import ProcessRaisedException
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -15,7 +14,7 @@ from glip_model.loading import ModelFolderError, is_damage, quiet
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.pretraining.coco_sets import DataError
 from glip_model.pretraining.word_head import WordHead
-from glip_model.weights_files import NO_CHECKPOINT
+from glip_model.training import machine
 
 CHECKPOINT = "checkpoint.pt"
 _PARTS = ("run", "model", "optimizer", "average", "updates", "step", "seconds")
@@ -35,15 +34,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     damaged = f"{path}: no checkpoint, or a damaged one: delete it or give another folder"
     try:
-        checkpoint: Any = torch.load(path, weights_only=True)
-    except OSError as error:
-        if error.filename is None:  # torch looks for what lies behind the end of a file that was cut off
-            raise PretrainingError(damaged) from error
-        raise PretrainingError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except NO_CHECKPOINT as error:
+        checkpoint = machine.load_checkpoint(path, _PARTS)
+    except machine.DamagedCheckpointError as error:
         raise PretrainingError(damaged) from error
-    if not isinstance(checkpoint, dict) or not all(part in checkpoint for part in _PARTS):
-        raise PretrainingError(damaged)
+    except OSError as error:
+        raise PretrainingError(f"{path}: cannot be read ({error.strerror or error})") from error
     if "word_head" not in checkpoint:
         raise PretrainingError(f"{path}: of an older glip-label, without a word head: delete it or give another folder")
     return checkpoint

@@ -1,6 +1,9 @@
 """The trainer port: what frozen data become for the model."""
 
+import errno
+import io
 import json
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,15 +122,30 @@ def test_a_training_ends_after_the_minutes_of_its_request_or_else_of_the_install
     assert steps[1000.0] == (300, 300)
 
 
-def test_a_job_whose_checkpoint_is_of_other_settings_begins_anew_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def written(state: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
+PARTS = ("trained", "optimizer", "average", "updates", "step", "seconds")
+OF_BEFORE = written({"run": "of an older version", **{part: torch.zeros(1000) for part in PARTS}})
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [OF_BEFORE, OF_BEFORE[:9000], b"", bytes(len(OF_BEFORE)), written([1, 2])],
+    ids=["of-other-settings", "cut-off", "empty", "zeros", "a-list"],
+)
+def test_a_job_whose_checkpoint_is_of_other_settings_or_damaged_begins_anew_and_says_so(
+    checkpoint: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     base, out = tmp_path / "tiny", tmp_path / "out"
     tiny_model().save_pretrained(base)
     tiny_processor().save_pretrained(base)
     trainer = GlipTrainer(base, FakeImages({REVIEWED.sha256: picture(1)}), "cpu")
     out.mkdir()
-    torch.save({"run": "of an older version", "step": 40}, out / CHECKPOINT)
+    (out / CHECKPOINT).write_bytes(checkpoint)
     told: list[TrainingProgress] = []
     request = TrainingRequest("command", Mode.HEAD, minutes=1e-5)
 
@@ -136,7 +154,7 @@ def test_a_job_whose_checkpoint_is_of_other_settings_begins_anew_and_says_so(
     assert [progress.step for progress in told] == [1]
     assert {file.name for file in out.iterdir()} == {"adapter.json", "adapter.safetensors"}
     assert [record.getMessage() for record in caplog.records] == [
-        f"{out / CHECKPOINT}: of other settings or another base, as before an upgrade: training begins anew"
+        f"{out / CHECKPOINT}: damaged, or of other settings or another base, as before an upgrade: training begins anew"
     ]
 
 
@@ -182,6 +200,20 @@ def test_a_full_disk_is_known_whichever_library_writes(
     trainer = GlipTrainer(tmp_path, FakeImages(), "cpu")
 
     with largest_file(1024), pytest.raises(StorageError, match="cannot be written"):
+        trainer.train(FrozenData(LABELS, (REVIEWED,)), TrainingRequest("command"), None, tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.EACCES])
+def test_a_disk_that_fails_is_no_defect_of_the_training(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finetune(*given: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / CHECKPOINT))
+
+    monkeypatch.setattr("glip_model.finetune.finetune", finetune)
+    trainer = GlipTrainer(tmp_path, FakeImages(), "cpu")
+
+    with pytest.raises(StorageError, match=rf"cannot be written \({os.strerror(number)}\): .*mend the disk"):
         trainer.train(FrozenData(LABELS, (REVIEWED,)), TrainingRequest("command"), None, tmp_path, lambda _: None)
 
 

@@ -4,8 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from backend.domain.learning import JobState, TrainingJob, TrainingRequest
+from backend.errors import StorageError
 from backend.version_folders import VersionFolders
+from tests.backend.test_trainer import largest_file
 
 JOB = TrainingJob(1, "7.1795423412", TrainingRequest("command"), JobState.RUNNING, datetime.now(UTC), attempts=1)
 
@@ -40,3 +44,11 @@ def test_what_claims_of_a_job_put_together_in_vain_is_discarded_with_it_and_that
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["11"]
     assert len(list((tmp_path / "versions" / JOB.project).iterdir())) == 1
     folders.reveal(other, "glip-nano-0001")
+
+
+def test_what_had_no_room_is_not_left_to_take_more(tmp_path: Path) -> None:
+    folders = VersionFolders(tmp_path)
+    (folders.work(JOB.id) / "model.safetensors").write_bytes(bytes(8192))
+    with largest_file(4096), pytest.raises(StorageError, match="cannot be written"):
+        folders.stage(JOB, {})
+    assert list((tmp_path / "versions" / JOB.project).iterdir()) == []
