@@ -57,9 +57,12 @@ def hold(
 ) -> Contest:
     """Let production and candidate answer for every image, one at a time as people wait for them.
 
-    What they find of an image's ``unasked`` labels or in a ``doubtful`` place is left out, unless there is such a box:
-    nobody can say whether it is right.
+    Of a picture's copies the one that was annotated last counts: they are no further evidence. What is found of an
+    image's ``unasked`` labels or in a ``doubtful`` place is left out, unless there is such a box: nobody can say
+    whether it is right.
     """
+    newest = {each.sha256: each for each in sorted(images, key=_annotated_at)}
+    images = [newest[digest] for digest in dict.fromkeys(each.sha256 for each in images)]
     answers: list[list[tuple[Sequence[Proposal], float]]] = [[], []]
     for index, image in enumerate(images):
         report(TrainingProgress("gate", index, len(images)))
@@ -75,6 +78,10 @@ def hold(
         Answers(tuple(tuple(found) for found, _ in given), tuple(seconds for _, seconds in given)) for given in answers
     )
     return Contest(tuple(images), production, candidate, attempt)
+
+
+def _annotated_at(image: ReviewedImage) -> str:
+    return max((moment for _, moment in image.annotations), default="")
 
 
 def _tells(image: ReviewedImage, found: Proposal) -> bool:

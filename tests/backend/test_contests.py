@@ -33,3 +33,17 @@ def test_what_is_found_where_nobody_knows_what_is_there_counts_for_nobody(tmp_pa
         told = [(each.label, each.box) for each in answers.proposals[number]]
         assert told == [("cat", known), ("dog", elsewhere)]
         assert all(len(found) == 5 for place, found in enumerate(answers.proposals) if place != number)
+
+
+def test_of_the_copies_of_a_picture_the_one_that_was_annotated_last_counts(tmp_path: Path) -> None:
+    copies = [
+        annotated_image("gate-5", make_annotation(number, hour, make_region(x=x), task_id=number), task_id=number)
+        for number, hour, x in ((5, 1, 10.0), (6, 3, 20.0), (7, 2, 30.0))
+    ]
+    house = House(tmp_path, unreviewed=copies)
+    house.run()
+
+    (contest,) = house.contests
+    assert len({image.sha256 for image in contest.images}) == len(contest.images) == 3
+    (kept,) = [image for image in contest.images if image.sha256 == digest_of("gate-5")]
+    assert [number for number, _ in kept.annotations] == [6]
