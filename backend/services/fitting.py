@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 
 from backend.analysis.acquisition import choosing_pays
@@ -68,14 +68,16 @@ class Fitting:
         with self.reading() as unit:
             count = unit.corrections.count_judged(project.uid).get(version, 0)
             judged = unit.corrections.judged(project.uid, version, MOST)
-            rehearsed = unit.fits.rehearsed(project.uid, version)
+            rehearsed, last = unit.fits.rehearsed(project.uid, version), unit.fits.newest(project.uid, version)
             placing = [unit.fits.find(each) for each in sorted({each.fit for each in judged if each.fit is not None})]
             moves = _moves(unit, judged) if self.edges else []
             predictions = unit.predictions.newest(project.uid, version)
             # Chance places these: they are like all the others.
             examples = nsmallest(_EXAMPLES, predictions, key=lambda each: chance(project.uid, each.task_id))
         images = [each.proposals for each in examples]
-        fit = fit_judgements(project.uid, version, [*rehearsed, *judgements_of(judged)], images, self.clock())
+        # A clock that was put back must not let what was fitted before it pass for the newest.
+        now = self.clock() if last is None else max(self.clock(), last.fitted_at + timedelta(microseconds=1))
+        fit = fit_judgements(project.uid, version, [*rehearsed, *judgements_of(judged)], images, now)
         works = works_of(judged, {each.id for each in placing if each is not None and each.ordering})
         pays = choosing_pays(rounds_of(project.uid, works))
         count += len(rehearsed)

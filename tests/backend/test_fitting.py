@@ -56,6 +56,17 @@ def test_before_five_verdicts_nothing_is_fitted() -> None:
     assert [fit.judgements for fit in fitting(database)()] == [LEAST + 1]
 
 
+def test_a_fit_is_the_newest_though_the_clock_was_ahead_at_the_one_before() -> None:
+    database, times = FakeDatabase(), [NOW + timedelta(days=1), NOW]
+    fitting = Fitting(database, database, clock=lambda: times.pop(0))
+    review(database, range(20), right=5)
+    assert [fit.judgements for fit in fitting()] == [40]
+    review(database, range(20, 40), right=5)
+    assert [fit.judgements for fit in fitting()] == [80]
+    assert newest(database).judgements == 80
+    assert fitting() == []
+
+
 def test_a_version_is_fitted_again_only_when_verdicts_grew_by_a_fifth() -> None:
     database = FakeDatabase()
     review(database, range(20), right=5)
