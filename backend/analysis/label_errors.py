@@ -17,7 +17,8 @@ from backend.domain.records import Proposal
 from backend.domain.review import ACCEPTANCE_IOU
 from backend.domain.training_data import LabelledBox, ReviewedImage
 
-_SAME_PLACE, _NEAR, _COPY = 0.5, 0.1, 0.9
+SAME_PLACE = 0.5  # overlap from which on a box and a proposal are of one object
+_NEAR, _COPY = 0.1, 0.9
 _ERROR_RATE = 0.05  # of people, for each kind, before anything is known
 _PRIOR_BOXES = 10.0
 
@@ -91,7 +92,7 @@ def _found_shares(images: Sequence[ReviewedImage], proposals: Sequence[Sequence[
         shared = overlaps(corners([each.box for each in given]), corners([each.box for each in image.boxes]))
         for region, true in enumerate(image.boxes):
             boxes[true.label] += 1
-            found[true.label] += bool((shared[:, region] >= _SAME_PLACE).any())
+            found[true.label] += bool((shared[:, region] >= SAME_PLACE).any())
     overall = found.total() / max(boxes.total(), 1)
     return {label: (found[label] + _PRIOR_BOXES * overall) / (boxes[label] + _PRIOR_BOXES) for label in boxes}
 
@@ -103,7 +104,7 @@ def _missing(image: ReviewedImage, given: Sequence[Proposal], certain: Sequence[
         proposal = given[place]
         if shared.shape[1] and shared[place].max() >= _NEAR:
             continue
-        if listed and overlaps(corners([proposal.box]), corners([each.box for each in listed])).max() >= _SAME_PLACE:
+        if listed and overlaps(corners([proposal.box]), corners([each.box for each in listed])).max() >= SAME_PLACE:
             continue
         reason = f"no box here, but {proposal.label} with {certain[place]:.0%}"
         suggestion, wrong = LabelledBox(proposal.box, proposal.label), _wrong(certain[place])
@@ -132,10 +133,10 @@ def _of_box(
     between = overlaps(corners([each.box for each in image.boxes]), corners([true.box]))[:, 0]
     right = {true.label}
     if overlapping_labels:
-        right |= {each.label for each, overlap in zip(image.boxes, between, strict=True) if overlap >= _SAME_PLACE}
+        right |= {each.label for each, overlap in zip(image.boxes, between, strict=True) if overlap >= SAME_PLACE}
     same = [place for place, each in enumerate(given) if each.label == true.label]
-    other = [place for place, each in enumerate(given) if each.label not in right and column[place] >= _SAME_PLACE]
-    support = max((certain[place] for place in same if column[place] >= _SAME_PLACE), default=0.0)
+    other = [place for place, each in enumerate(given) if each.label not in right and column[place] >= SAME_PLACE]
+    support = max((certain[place] for place in same if column[place] >= SAME_PLACE), default=0.0)
     listed: list[tuple[float, DoubtKind, Proposal | None, str]] = []
     if other:
         best = max(other, key=lambda place: certain[place])
@@ -143,11 +144,11 @@ def _of_box(
         reason = f"labelled {true.label}, looks like {given[best].label} with {certain[best]:.0%}"
         listed.append((probability, DoubtKind.LABEL, given[best], reason))
     # In a crowd, what is near may be another box's: it tells nothing of this one.
-    own = (shared.max(axis=1) < _SAME_PLACE) | (column >= shared.max(axis=1))
+    own = (shared.max(axis=1) < SAME_PLACE) | (column >= shared.max(axis=1))
     near = [place for place in same if column[place] >= _NEAR and own[place]]
     if near:
         best = max(near, key=lambda place: (float(column[place]), certain[place]))
-        off = min(max((ACCEPTANCE_IOU - float(column[best])) / (ACCEPTANCE_IOU - _SAME_PLACE), 0.0), 1.0)
+        off = min(max((ACCEPTANCE_IOU - float(column[best])) / (ACCEPTANCE_IOU - SAME_PLACE), 0.0), 1.0)
         reason = f"{true.label} is perhaps elsewhere: overlap {column[best]:.2f} with a box of {certain[best]:.0%}"
         listed.append((_wrong(certain[best]) * off, DoubtKind.PLACE, given[best], reason))
     elif not (column >= _NEAR).any():

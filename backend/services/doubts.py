@@ -1,14 +1,14 @@
 """Which of a project's annotations are likely wrong, and why."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from backend.analysis.label_errors import Doubt, doubts
+from backend.analysis.label_errors import SAME_PLACE, Doubt, doubts
 from backend.domain.annotations import Annotation
-from backend.domain.calibration import PLAIN
-from backend.domain.geometry import visible_bounds
+from backend.domain.calibration import PLAIN, Calibration
+from backend.domain.geometry import Box, iou, visible_bounds
 from backend.domain.records import Prediction
 from backend.domain.training_data import LabelledBox, ReviewedImage
 from backend.errors import UsageError
@@ -66,24 +66,25 @@ def project_doubts(
         UsageError: no project is called so, or several are; or no annotation has a prediction from before it.
         StorageError: the database cannot be read.
     """
-    cases: defaultdict[str, list[_Case]] = defaultdict(list)
+    answered: defaultdict[str, list[tuple[Annotation, Prediction]]] = defaultdict(list)
     with unit_of_work() as unit:
         uid = find_project(unit.projects.all(), project).uid
         beginnings = _beginnings(unit, uid)
-        for annotation in list(unit.corrections.current(uid)):
+        for annotation in [each for each in unit.corrections.current(uid) if not each.cancelled]:
             known = unit.predictions.of_task(uid, annotation.task_id, *beginnings[annotation.task_id])
-            for case in _cases(annotation, known):
-                cases[case.prediction.model_version].append(case)
-        fits = {version: unit.fits.newest(uid, version) for version in cases}
-    if not cases:  # an empty list would say that nothing is wrong
+            for prediction in _newest_by_picture(known):
+                answered[prediction.model_version].append((annotation, prediction))
+        fits = {version: unit.fits.newest(uid, version) for version in answered}
+    if not answered:  # an empty list would say that nothing is wrong
         raise UsageError(
             f"project {project!r}: no annotation is of a task that was predicted before, so none can be doubted yet: "
             "predict tasks, then annotate them"
         )
     found = []
-    for version, own in cases.items():
+    for version, pairs in answered.items():
         fit = fits[version]
         calibration = PLAIN if fit is None else fit.calibration
+        own = [_case(*pair, calibration) for pair in pairs]
         by_name = {case.image.sha256: case for case in own}
         proposals = [case.prediction.proposals for case in own]
         images = [case.image for case in own]
@@ -105,18 +106,31 @@ def _beginnings(unit: UnitOfWork, project: str) -> dict[int, tuple[datetime, Col
     return beginnings
 
 
-def _cases(annotation: Annotation, predictions: Iterable[Prediction]) -> Iterator[_Case]:
+def _newest_by_picture(predictions: Iterable[Prediction]) -> Collection[Prediction]:
     """Take the newest prediction of each picture; an earlier release did not keep which one it was of."""
-    newest = {each.look.image: each for each in predictions if not each.look.prompted}
-    if annotation.cancelled:
-        return
-    for picture, prediction in newest.items():
-        width, height = prediction.width, prediction.height
-        regions = [each for each in annotation.regions if each.labels and picture in (None, each.image)]
-        boxes = [LabelledBox(visible_bounds(each.value, width, height), each.labels[0]) for each in regions]
-        # A task may have several annotations, each with its doubts.
-        image = ReviewedImage(f"{annotation.id} {picture}", width, height, boxes=tuple(boxes))
-        yield _Case(annotation, prediction, image, tuple(each.id for each in regions))
+    return {each.look.image: each for each in predictions if not each.look.prompted}.values()
+
+
+def _case(annotation: Annotation, prediction: Prediction, calibration: Calibration) -> _Case:
+    picture, width, height = prediction.look.image, prediction.width, prediction.height
+    regions = [each for each in annotation.regions if each.labels and picture in (None, each.image)]
+    places = [visible_bounds(each.value, width, height) for each in regions]
+    boxes = [
+        LabelledBox(place, _label(each.labels, place, prediction, calibration))
+        for each, place in zip(regions, places, strict=True)
+    ]
+    # A task may have several annotations, each with its doubts.
+    image = ReviewedImage(f"{annotation.id} {picture}", width, height, boxes=tuple(boxes))
+    return _Case(annotation, prediction, image, tuple(each.id for each in regions))
+
+
+def _label(labels: Sequence[str], place: Box, prediction: Prediction, calibration: Calibration) -> str:
+    """Of a region's labels, the one that the model is surest of in its place; else the first, as in a verdict."""
+    if len(labels) == 1:
+        return labels[0]
+    there = [each for each in prediction.proposals if each.label in labels and iou(each.box, place) >= SAME_PLACE]
+    surest = max(there, key=lambda each: calibration.probability(each.label, each.score), default=None)
+    return labels[0] if surest is None else surest.label
 
 
 def _beside(case: _Case, doubt: Doubt) -> ProjectDoubt:

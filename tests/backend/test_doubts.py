@@ -1,7 +1,7 @@
 """Likely label errors, with the task and the region that they are about."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from backend.bootstrap import open_database
 from backend.cli import run
 from backend.db.schema import upgrade
 from backend.db.unit_of_work import SqlUnitOfWork
-from backend.domain.calibration import Calibration, PlattCurve
+from backend.domain.calibration import Calibration, KnotCurve, PlattCurve
 from backend.domain.geometry import Box
 from backend.domain.records import Look, Proposal, Region
 from backend.errors import UsageError
@@ -102,6 +102,31 @@ def test_each_picture_of_a_task_is_held_against_its_own_prediction() -> None:
     assert [(each.region, each.doubt.kind) for each in found if each.doubt.probability > 0] == [
         ("x", DoubtKind.SPURIOUS)
     ]
+
+
+def leave(database: Database, shown: Sequence[Proposal], hidden: Sequence[Proposal], *labels: str) -> None:
+    """Leave the first box that is shown on task 1 under these labels, and no other box."""
+    prediction = replace(make_prediction(1, shown), hidden=tuple(hidden))
+    predict_all(database, [prediction])
+    left = replace(final(prediction.regions[0].id, shown[0].box), labels=labels)
+    with database() as unit:
+        apply_fact(unit, annotated(replace(make_annotation(1, 4e9, left), created_at=at(4e9))))
+        unit.commit()
+
+
+@pytest.mark.parametrize(("second", "expected"), [("puppy", []), ("cat", [(1, "label", "nano-1-1-0")])])
+def test_a_box_of_several_labels_is_right_by_the_one_that_the_model_is_surest_of(
+    second: str, expected: list[tuple[int, str, str | None]]
+) -> None:
+    """That of "dog" scores higher than that of "puppy", but means half of it; "wolf" is what the box is not."""
+    database = FakeDatabase()
+    wolf, dog = Proposal(DOG, "wolf", 0.99, "wolf"), Proposal(DOG, "dog", 0.99, "dog")
+    leave(database, [Proposal(DOG, "puppy", 0.98, "puppy")], [wolf, dog], "dog", second)
+    halved = Calibration(labels={"dog": KnotCurve((0.0, 1.0), (0.0, 0.5))})
+    with database() as unit:
+        unit.fits.add(replace(make_fit(), model_version=VERSION, calibration=halved))
+        unit.commit()
+    assert brief(project_doubts(database, "7", 0.3)) == expected
 
 
 def test_what_has_no_prediction_or_was_skipped_is_left_out() -> None:
