@@ -98,11 +98,12 @@ def _found_shares(images: Sequence[ReviewedImage], proposals: Sequence[Sequence[
 
 
 def _missing(image: ReviewedImage, given: Sequence[Proposal], certain: Sequence[float], shared: Floats) -> list[Doubt]:
-    """Accuse of overlooking what is proposed where no box is; of several proposals in one place the surest."""
+    """Accuse of overlooking what is proposed where nothing was drawn; of several proposals in one place the surest."""
     listed: list[Doubt] = []
+    unnamed = overlaps(corners([each.box for each in given]), corners(image.doubtful))
     for place in sorted(range(len(given)), key=lambda each: -certain[each]):
         proposal = given[place]
-        if shared.shape[1] and shared[place].max() >= _NEAR:
+        if (shared[place] >= _NEAR).any() or (unnamed[place] >= _NEAR).any():
             continue
         if listed and overlaps(corners([proposal.box]), corners([each.box for each in listed])).max() >= SAME_PLACE:
             continue

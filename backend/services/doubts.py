@@ -113,15 +113,21 @@ def _newest_by_picture(predictions: Iterable[Prediction]) -> Collection[Predicti
 
 def _case(annotation: Annotation, prediction: Prediction, calibration: Calibration) -> _Case:
     picture, width, height = prediction.look.image, prediction.width, prediction.height
-    regions = [each for each in annotation.regions if each.labels and picture in (None, each.image)]
-    places = [visible_bounds(each.value, width, height) for each in regions]
-    boxes = [
-        LabelledBox(place, _label(each.labels, place, prediction, calibration))
-        for each, place in zip(regions, places, strict=True)
+    drawn = [
+        (each, visible_bounds(each.value, width, height))
+        for each in annotation.regions
+        if picture in (None, each.image)
     ]
+    named = [(each, place) for each, place in drawn if each.labels]
     # A task may have several annotations, each with its doubts.
-    image = ReviewedImage(f"{annotation.id} {picture}", width, height, boxes=tuple(boxes))
-    return _Case(annotation, prediction, image, tuple(each.id for each in regions))
+    image = ReviewedImage(
+        f"{annotation.id} {picture}",
+        width,
+        height,
+        boxes=tuple(LabelledBox(place, _label(each.labels, place, prediction, calibration)) for each, place in named),
+        doubtful=tuple(place for each, place in drawn if not each.labels),
+    )
+    return _Case(annotation, prediction, image, tuple(each.id for each, _ in named))
 
 
 def _label(labels: Sequence[str], place: Box, prediction: Prediction, calibration: Calibration) -> str:

@@ -129,6 +129,13 @@ def test_a_box_of_several_labels_is_right_by_the_one_that_the_model_is_surest_of
     assert brief(project_doubts(database, "7", 0.3)) == expected
 
 
+def test_where_a_box_was_drawn_without_a_label_none_is_missing() -> None:
+    database = FakeDatabase()
+    leave(database, [SURE], [HIDDEN])
+    (missing,) = project_doubts(database, "7", 0.3)
+    assert (missing.doubt.kind, missing.doubt.label) == (DoubtKind.MISSING, "dog")
+
+
 def test_what_has_no_prediction_or_was_skipped_is_left_out() -> None:
     database = FakeDatabase()
     review(database)
