@@ -34,16 +34,22 @@ def command(project: str, least: float, as_json: bool) -> None:
 
     settings = Settings.from_env()
     database = open_database(settings, reads_only=True)
-    found = project_doubts(database, project, least, overlapping_labels=settings.overlapping_labels)
+    told = project_doubts(database, project, least, overlapping_labels=settings.overlapping_labels)
+    if told.unpredicted:
+        click.echo(
+            f"glip-label: {told.unpredicted} of {told.reviewed} annotations could not be looked at: no prediction is "
+            "from before anybody annotated their tasks",
+            err=True,
+        )
     if as_json:
-        click.echo(json.dumps([_to_json(each) for each in found], ensure_ascii=False, indent=1))
+        click.echo(json.dumps([_to_json(each) for each in told.found], ensure_ascii=False, indent=1))
         return
-    for each in found:
+    for each in told.found:
         # One without an id is called by its place: "region 1 of annotation 12".
         region = f"region {each.region.removeprefix('region ')}" if each.region else "no region"
         doubt = each.doubt
         click.echo(f"task {each.task}  {region}  {doubt.kind.value}  {doubt.probability:.0%}  {doubt.reason}")
-    if not found:
+    if not told.found:
         click.echo(f"no annotation is wrong with a probability of {least:g} or more, as far as its prediction tells")
 
 

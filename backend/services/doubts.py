@@ -37,6 +37,21 @@ class ProjectDoubt:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectDoubts:
+    """What was found where somebody could look.
+
+    Attributes:
+        found: the likeliest errors first.
+        reviewed: how many annotations there are, without skipped ones.
+        unpredicted: how many of these have no prediction that they can be held against: nothing is known of them.
+    """
+
+    found: tuple[ProjectDoubt, ...]
+    reviewed: int
+    unpredicted: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Case:
     annotation: Annotation
     prediction: Prediction
@@ -46,21 +61,18 @@ class _Case:
 
 def project_doubts(
     unit_of_work: Callable[[], UnitOfWork], project: str, least: float, *, overlapping_labels: bool = False
-) -> list[ProjectDoubt]:
+) -> ProjectDoubts:
     """Hold each current annotation against the newest prediction from before anybody annotated its task.
 
     What a model learned from a picture it repeats, errors among them: a later prediction may be by such a one, also of
     an annotation that was only touched later, or of another person's. Skipped annotations are left out, and pictures
-    without such a prediction.
+    without such a prediction; annotations without any are counted.
 
     Args:
         unit_of_work: makes the transaction; it only reads.
         project: its title or Label Studio's id.
         least: probability of an error from which on it is listed.
         overlapping_labels: whether an object may have several labels, each with a box of its own.
-
-    Returns:
-        The likeliest errors first.
 
     Raises:
         UsageError: no project is called so, or several are; or no annotation has a prediction from before it.
@@ -70,9 +82,13 @@ def project_doubts(
     with unit_of_work() as unit:
         uid = find_project(unit.projects.all(), project).uid
         beginnings = _beginnings(unit, uid)
-        for annotation in [each for each in unit.corrections.current(uid) if not each.cancelled]:
+        reviewed = [each for each in unit.corrections.current(uid) if not each.cancelled]
+        unpredicted = 0
+        for annotation in reviewed:
             known = unit.predictions.of_task(uid, annotation.task_id, *beginnings[annotation.task_id])
-            for prediction in _newest_by_picture(known):
+            asked = _newest_by_picture(known)
+            unpredicted += not asked
+            for prediction in asked:
                 answered[prediction.model_version].append((annotation, prediction))
         fits = {version: unit.fits.newest(uid, version) for version in answered}
     if not answered:  # an empty list would say that nothing is wrong
@@ -90,7 +106,8 @@ def project_doubts(
         images = [case.image for case in own]
         for doubt in doubts(images, proposals, calibration, least, overlapping_labels=overlapping_labels):
             found.append(_beside(by_name[doubt.image], doubt))
-    return sorted(found, key=lambda each: -each.doubt.probability)
+    likeliest_first = sorted(found, key=lambda each: -each.doubt.probability)
+    return ProjectDoubts(tuple(likeliest_first), len(reviewed), unpredicted)
 
 
 def _beginnings(unit: UnitOfWork, project: str) -> dict[int, tuple[datetime, Collection[str]]]:

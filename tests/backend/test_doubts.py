@@ -49,7 +49,7 @@ def review(database: Database) -> None:
         submit(database, prediction, {0: CAT}, drawn)
 
 
-def brief(found: list[ProjectDoubt]) -> list[tuple[int, str, str | None]]:
+def brief(found: Sequence[ProjectDoubt]) -> list[tuple[int, str, str | None]]:
     return sorted((each.task, each.doubt.kind.value, each.region) for each in found)
 
 
@@ -59,7 +59,7 @@ ERRORS = [(3, "missing", None), (5, "label", "new0")]
 def test_what_was_forgotten_or_misnamed_is_listed_with_its_task_and_region() -> None:
     database = FakeDatabase()
     review(database)
-    found = project_doubts(database, "cats", 0.5)
+    found = project_doubts(database, "cats", 0.5).found
     assert brief(found) == ERRORS
     missing = next(each for each in found if each.region is None)
     assert (missing.annotation, missing.width, missing.height, missing.model_version) == (3, 200, 100, VERSION)
@@ -70,7 +70,7 @@ def test_what_was_forgotten_or_misnamed_is_listed_with_its_task_and_region() -> 
 def test_real_databases_list_the_same(engine: Engine) -> None:
     upgrade(engine)
     review(lambda: SqlUnitOfWork(engine))
-    assert brief(project_doubts(lambda: SqlUnitOfWork(engine), "7", 0.5)) == ERRORS
+    assert brief(project_doubts(lambda: SqlUnitOfWork(engine), "7", 0.5).found) == ERRORS
 
 
 def test_probabilities_are_those_of_the_versions_fit() -> None:
@@ -79,7 +79,7 @@ def test_probabilities_are_those_of_the_versions_fit() -> None:
     with database() as unit:
         unit.fits.add(replace(make_fit(), model_version=VERSION, calibration=Calibration(PlattCurve(1.0, -3.0))))
         unit.commit()
-    assert project_doubts(database, "cats", 0.5) == []
+    assert project_doubts(database, "cats", 0.5).found == ()
 
 
 def test_each_picture_of_a_task_is_held_against_its_own_prediction() -> None:
@@ -98,7 +98,7 @@ def test_each_picture_of_a_task_is_held_against_its_own_prediction() -> None:
         ]
         apply_fact(unit, annotated(replace(make_annotation(1, 4e9, *regions), created_at=at(4e9))))
         unit.commit()
-    found = project_doubts(database, "7", 0.0)
+    found = project_doubts(database, "7", 0.0).found
     assert [(each.region, each.doubt.kind) for each in found if each.doubt.probability > 0] == [
         ("x", DoubtKind.SPURIOUS)
     ]
@@ -126,13 +126,13 @@ def test_a_box_of_several_labels_is_right_by_the_one_that_the_model_is_surest_of
     with database() as unit:
         unit.fits.add(replace(make_fit(), model_version=VERSION, calibration=halved))
         unit.commit()
-    assert brief(project_doubts(database, "7", 0.3)) == expected
+    assert brief(project_doubts(database, "7", 0.3).found) == expected
 
 
 def test_where_a_box_was_drawn_without_a_label_none_is_missing() -> None:
     database = FakeDatabase()
     leave(database, [SURE], [HIDDEN])
-    (missing,) = project_doubts(database, "7", 0.3)
+    (missing,) = project_doubts(database, "7", 0.3).found
     assert (missing.doubt.kind, missing.doubt.label) == (DoubtKind.MISSING, "dog")
 
 
@@ -143,7 +143,7 @@ def test_what_has_no_prediction_or_was_skipped_is_left_out() -> None:
     with database() as unit:
         apply_fact(unit, annotated(make_annotation(3, 5e9, task_id=3, cancelled=True)))
         unit.commit()
-    assert brief(project_doubts(database, "7", 0.5)) == ERRORS[1:]
+    assert brief(project_doubts(database, "7", 0.5).found) == ERRORS[1:]
 
 
 def forget_and_learn(database: Database) -> None:
@@ -171,7 +171,7 @@ def test_a_version_that_may_have_learned_an_error_is_not_asked_about_it(engine: 
     upgrade(engine)
     for database in (FakeDatabase(), lambda: SqlUnitOfWork(engine)):
         forget_and_learn(database)
-        found = project_doubts(database, "7", 0.5)
+        found = project_doubts(database, "7", 0.5).found
         assert brief(found) == FORGOTTEN
         assert {each.model_version for each in found} == {VERSION}
 
@@ -187,7 +187,7 @@ def test_what_the_first_annotation_began_from_is_asked_whatever_the_clocks_say()
             annotation = make_annotation(each.task_id, 4e9, left, task_id=each.task_id)
             apply_fact(unit, annotated(replace(annotation, created_at=at(-1e9))))
         unit.commit()
-    assert brief(project_doubts(database, "7", 0.5)) == FORGOTTEN[:1]
+    assert brief(project_doubts(database, "7", 0.5).found) == FORGOTTEN[:1]
 
 
 def test_the_command_knows_whether_labels_may_overlap(
@@ -218,10 +218,29 @@ def test_where_nothing_could_be_looked_at_it_does_not_say_that_nothing_is_wrong(
     assert "no annotation is of a task that was predicted before" in err
 
 
+def test_what_could_not_be_looked_at_is_counted_beside_what_was(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    review(database)
+    for task in (10, 11):
+        submit(database, make_prediction(task, []), {}, [(CAT, "cat")])
+    with database() as unit:
+        apply_fact(unit, annotated(make_annotation(12, 5e9, task_id=12, cancelled=True)))
+        unit.commit()
+    assert run(["doubts", "--project", "7", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 2
+    assert "2 of 12 annotations could not be looked at" in err
+    assert run(["doubts", "--project", "7", "--least", "1"]) == 0
+    assert "2 of 12 annotations could not be looked at" in capsys.readouterr().err
+
+
 def test_the_command_prints_lines_or_json(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     review(database)
     assert run(["doubts", "--project", "7"]) == 0
-    lines = sorted(capsys.readouterr().out.splitlines())
+    told = capsys.readouterr()
+    assert told.err == ""
+    lines = sorted(told.out.splitlines())
     assert lines[0].startswith("task 3  no region  missing  83%  no box here")
     assert lines[1].startswith("task 5  region new0  label")
     assert run(["doubts", "--project", "7", "--json"]) == 0
