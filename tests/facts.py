@@ -80,6 +80,8 @@ def state_of(unit: UnitOfWork, task_ids: Iterable[int], uid: str = UID) -> State
     tasks = (unit.corrections.task(uid, number) for number in task_ids)
     current = tuple(unit.corrections.current(uid))
     assert unit.corrections.tasks_by_annotation(uid) == {each.id: each.task_id for each in current}
+    told = {each.id: each.task_id for each in current if not each.cancelled}
+    assert unit.corrections.tasks_by_annotation(uid, skipped=False) == told
     return State(
         frozenset() if project is None else frozenset({project}),
         frozenset(unit.projects.labels(uid)),

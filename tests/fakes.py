@@ -237,8 +237,8 @@ class FakeCorrections:
             if not task.deleted and (project, annotation.id) not in self._tables.deleted:
                 yield annotation
 
-    def tasks_by_annotation(self, project: str) -> Mapping[int, int]:
-        return {annotation.id: annotation.task_id for annotation in self.current(project)}
+    def tasks_by_annotation(self, project: str, *, skipped: bool = True) -> Mapping[int, int]:
+        return {each.id: each.task_id for each in self.current(project) if skipped or not each.cancelled}
 
     def put_facts(self, project: str, task_id: int, reference: str, facts: ImageFacts) -> None:
         assert (project, task_id) in self._tables.tasks

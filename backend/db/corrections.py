@@ -118,8 +118,10 @@ class SqlCorrections:
         query = _versions(project).where(*_is_current())
         return self._stream(query.order_by(AnnotationRow.label_studio_id))
 
-    def tasks_by_annotation(self, project: str) -> Mapping[int, int]:
+    def tasks_by_annotation(self, project: str, *, skipped: bool = True) -> Mapping[int, int]:
         query = _versions(project).where(*_is_current())
+        if not skipped:
+            query = query.where(AnnotationVersionRow.cancelled.is_(False))
         ids = query.with_only_columns(AnnotationRow.label_studio_id, TaskRow.label_studio_id)
         return dict(self._session.execute(ids).all())
 

@@ -171,8 +171,8 @@ class Corrections(Protocol):
         """Yield the newest version of every annotation that was not deleted, nor its task; by id."""
         ...
 
-    def tasks_by_annotation(self, project: str) -> Mapping[int, int]:
-        """Return the ids of the annotations that ``current`` yields, each with its task's: much less to read."""
+    def tasks_by_annotation(self, project: str, *, skipped: bool = True) -> Mapping[int, int]:
+        """Return the ids of what ``current`` yields, with or without skipped ones, and of their tasks: less to read."""
         ...
 
     def put_facts(self, project: str, task_id: int, reference: str, facts: ImageFacts) -> None:

@@ -23,7 +23,7 @@ class NextBatch:
     Attributes:
         tasks: Label Studio's ids, in the order in which they are best done.
         drawn: those among them that chance chose.
-        waiting: how many tasks nobody reviewed yet.
+        waiting: how many tasks nobody reviewed yet, nor skipped.
         unpredicted: how many of these the version in production was not asked about: only chance chooses them.
     """
 
@@ -46,13 +46,16 @@ def next_batch(unit_of_work: Callable[[], UnitOfWork], project: ProjectState, ve
         StorageError: the database cannot be read.
     """
     with unit_of_work() as unit:
-        reviewed = unit.corrections.tasks_by_annotation(project.uid).values()
-        waiting = unit.corrections.live_tasks(project.uid).difference(reviewed)
+        done = unit.corrections.tasks_by_annotation(project.uid).values()
+        waiting = unit.corrections.live_tasks(project.uid).difference(done)
+        reviewed = unit.corrections.tasks_by_annotation(project.uid, skipped=False).values()
+        counted = waiting.union(reviewed)  # of what was skipped or deleted nothing was learnt
         fit = unit.fits.newest(project.uid, version)
         judgements = judgements_of(unit.corrections.judged(project.uid, version, MOST))
         predicted: dict[int, tuple[Proposal, ...]] = {}
         for each in unit.predictions.newest_by_picture(project.uid, version):
-            predicted[each.task_id] = predicted.get(each.task_id, ()) + each.proposals
+            if each.task_id in counted:
+                predicted[each.task_id] = predicted.get(each.task_id, ()) + each.proposals
     picked = choose(project.uid, waiting, predicted, fit, judgements, size)
     drawn = frozenset(task for task, is_drawn in picked.items() if is_drawn)
     return NextBatch(tuple(picked), drawn, len(waiting), len(waiting - predicted.keys()))

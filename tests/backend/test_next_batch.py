@@ -17,7 +17,7 @@ from backend.services.corrections import apply_fact
 from backend.services.next_batch import NextBatch, choose, next_batch
 from backend.services.ordering import is_random
 from tests.backend.test_ordering import make_fit
-from tests.facts import UID, at
+from tests.facts import UID, annotated, at, make_annotation, task_deleted
 from tests.fakes import FakeDatabase
 from tests.regions import CAT
 from tests.reviews import VERSION, make_prediction, predict_all, submit
@@ -73,6 +73,29 @@ def test_what_nobody_reviewed_the_like_of_comes_first() -> None:
     for task in sorted({*chosen_by_fit} - dogs)[:20]:
         submit(database, make_prediction(task, [shown[task]]), {0: CAT})
     assert {*ask(database, 2).tasks} <= dogs
+
+
+def test_what_was_deleted_or_skipped_is_nothing_that_was_reviewed(engine: Engine) -> None:
+    """Most tasks that wait show a dog; so did the others, whose predictions count as little as if there were none."""
+    upgrade(engine)
+    tasks = range(1, 81)
+    deleted, skipped = tasks[:20], tasks[20:40]
+    names = {task: "cat" if task > 40 and task % 3 == 0 else "dog" for task in tasks}
+    shown = {task: make_prediction(task, [Proposal(CAT, name, 0.7, name)]) for task, name in names.items()}
+    found = []
+    for database, asked in (
+        (FakeDatabase(), tasks),
+        (lambda: SqlUnitOfWork(engine), tasks),
+        (FakeDatabase(), tasks[40:]),
+    ):
+        predict_all(with_tasks(database, len(tasks), 0), [shown[task] for task in asked])
+        with database() as unit:
+            apply_fact(unit, task_deleted(*deleted))
+            apply_fact(unit, annotated(*(make_annotation(task, 1, task_id=task, cancelled=True) for task in skipped)))
+            unit.commit()
+        found.append(ask(database, 10))
+    assert found[0] == found[1] == found[2]
+    assert found[0].waiting == 40
 
 
 def test_what_was_reviewed_or_deleted_does_not_come_again() -> None:

@@ -133,7 +133,7 @@ def test_what_is_known_of_a_whole_project_is_read_where_no_writer_waits_for_it()
         def live_tasks(self, project: str) -> frozenset[int]:
             raise AssertionError("read while others wait")
 
-        def tasks_by_annotation(self, project: str) -> Mapping[int, int]:
+        def tasks_by_annotation(self, project: str, *, skipped: bool = True) -> Mapping[int, int]:
             raise AssertionError("read while others wait")
 
         def current(self, project: str) -> Iterator[Annotation]:
