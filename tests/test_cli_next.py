@@ -64,6 +64,11 @@ def test_as_json_it_tells_which_were_drawn(home: Path, capsys: pytest.CaptureFix
     assert (found["waiting"], found["unpredicted"], found["view"]) == (30, 10, None)
 
 
+def test_a_batch_that_label_studio_could_not_open_as_a_tab_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["next", "--project", "7", "--batch", "501", "--view", "next batch"]) == 2
+    assert "501 is not in the range 1<=x<=500" in capsys.readouterr().err
+
+
 def test_a_view_needs_to_know_where_label_studio_is(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["next", "--project", "7", "--view", "next batch"]) == 1
     assert "GLIP_LABEL_LABEL_STUDIO_URL" in capsys.readouterr().err

@@ -4,10 +4,13 @@ import json
 
 import click
 
+# A tab has one condition per task, and a Label Studio on SQLite, which stops at a depth of 1000, could not open it.
+_LARGEST_BATCH = 500
+
 
 @click.command(short_help="The tasks that are worth doing next, as ids or as a tab in the Data Manager.")
 @click.option("--project", required=True, help="Name or id of the Label Studio project.")
-@click.option("--batch", default=25, show_default=True, type=click.IntRange(1, 1000), help="How many tasks.")
+@click.option("--batch", default=25, show_default=True, type=click.IntRange(1, _LARGEST_BATCH), help="How many tasks.")
 @click.option("--view", metavar="NAME", help="Write them as a tab of this name in Label Studio's Data Manager.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(project: str, batch: int, view: str | None, as_json: bool) -> None:

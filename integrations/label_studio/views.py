@@ -9,6 +9,8 @@ from label_studio_sdk import LabelStudio
 def write_view(api: LabelStudio, project_id: int, title: str, task_ids: Sequence[int]) -> int:
     """Make a tab that shows exactly these tasks, those of low prediction score first; one of this title is replaced.
 
+    Each task is one condition; a Label Studio on SQLite makes a tab of a thousand, but cannot open it.
+
     Returns:
         The tab's id.
     """
