@@ -10,6 +10,7 @@ RESAMPLES = 2000
 _MOST_RESAMPLES = 20_000
 _TAIL = 50  # resamples that should lie beyond a bound
 CHUNK = 500
+_MOST_COUNTS = 1_000_000  # in memory at once
 
 
 def resamples_for(alpha: float, tail: int = _TAIL) -> int:
@@ -24,6 +25,17 @@ def image_counts(images: int, resamples: int, chance: np.random.Generator) -> Fl
     """How often each image is drawn in each resample ``(B, images)``."""
     drawn = chance.multinomial(images, np.full(images, 1 / images), resamples)
     return np.asarray(drawn, np.float64)
+
+
+def resampled_sums(values: Floats, resamples: int, chance: np.random.Generator) -> Floats:
+    """What ``values`` (I, K) of images sum up to in each resample ``(B, K)``.
+
+    It draws what `image_counts` draws, but never counts more than a few MB at once, as all counts of a large project
+    take more than everything else that is known of it.
+    """
+    most = max(1, _MOST_COUNTS // max(1, len(values)))
+    draws = (min(most, resamples - done) for done in range(0, resamples, most))
+    return np.concatenate([image_counts(len(values), draw, chance) @ values for draw in draws])
 
 
 def ratio_bounds(values: Floats, sizes: Floats, alpha: float, chance: np.random.Generator) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from backend.analysis.bootstrap import RESAMPLES, image_counts
+from backend.analysis.bootstrap import RESAMPLES, resampled_sums
 from backend.analysis.overlap import Floats
 from backend.domain.review import Costs
 from backend.domain.verdicts import Verdict, VerdictKind
@@ -129,11 +129,13 @@ def _savings(acts: Floats, seconds: Floats, measured: Floats, prior: Floats, see
     left = [kinds.index(kind) for kind in kinds if kind is not VerdictKind.DELETED]
     boxes = acts[:, left].sum(1) * measured
     added = kinds.index(VerdictKind.ADDED)
-    counts = np.concatenate([np.ones((1, len(acts))), image_counts(len(acts), RESAMPLES, np.random.default_rng(seed))])
-    squares = np.einsum("ba,ak,al->bkl", counts, acts, acts, optimize=True)
-    products = counts @ (acts * seconds[:, None])
-    times = np.stack([_fit(square, product, prior) for square, product in zip(squares, products, strict=True)])
-    taken, drawn, images = counts @ (seconds * measured), counts @ boxes, counts @ measured
+    count, width = acts.shape
+    squares = (acts[:, :, None] * acts[:, None, :]).reshape(count, -1)
+    told = np.column_stack([seconds * measured, boxes, measured, acts * seconds[:, None], squares])
+    sums = np.concatenate([told.sum(0)[None], resampled_sums(told, RESAMPLES, np.random.default_rng(seed))])
+    taken, drawn, images = sums[:, :3].T
+    normal = zip(sums[:, 3 + width :].reshape(-1, width, width), sums[:, 3 : 3 + width], strict=True)
+    times = np.stack([_fit(square, product, prior) for square, product in normal])
     totals = {name: pace * drawn + times[:, -1] * images for name, pace in PACES.items()}
     totals["own pace"] = times[:, added] * drawn + times[:, -1] * images
     found = {}

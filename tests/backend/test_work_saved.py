@@ -1,6 +1,7 @@
 """How much time was saved, and how sure that is."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.analysis.bootstrap import image_counts, resampled_sums
 from backend.analysis.overlap import Floats
 from backend.analysis.work_saved import fit_times, work_saved, worked_seconds
 from backend.domain.review import LABEL_STUDIO
@@ -126,6 +128,21 @@ def test_annotations_where_nothing_was_proposed_save_nothing_and_cost_nothing() 
 def test_a_handful_of_annotations_gives_no_saving() -> None:
     assert work_saved([], LABEL_STUDIO).savings == {}
     assert work_saved(project(np.random.default_rng(0), 9), LABEL_STUDIO).savings == {}
+
+
+def test_a_large_project_needs_little_memory() -> None:
+    made = [verdict(annotation_id=number, lead_time=4.0 + number % 3) for number in range(4000)]
+    tracemalloc.start()
+    work_saved(made, LABEL_STUDIO)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6  # all resamples at once would take 128 MB
+
+
+def test_sums_of_a_few_resamples_at_a_time_are_those_of_all_at_once() -> None:
+    values = np.random.default_rng(0).random((3000, 2))
+    counts = image_counts(3000, 1000, np.random.default_rng(1))
+    assert resampled_sums(values, 1000, np.random.default_rng(1)) == pytest.approx(counts @ values, rel=1e-12)
 
 
 def test_a_rare_act_keeps_its_standard_time() -> None:
