@@ -80,7 +80,15 @@ def test_what_was_saved_is_told_with_its_intervals_and_the_times_it_rests_on() -
     assert list(work_lines(work)) == [
         "Seconds saved, of drawing every box; 12 annotations on proposals tell their time (346 s, 3 do not):",
         "  7 s per box  42 % (-10 to 60)",
-        "Seconds per act, fitted: accepted 0.5, added 7.0.",
+        "Seconds per act, fitted where there are 20: accepted 0.5, added 7.0.",
+    ]
+
+
+def test_where_people_drew_little_their_own_pace_is_not_told_and_why() -> None:
+    work = WorkSaved(12, 0, 345.6, {}, {"25.5 s per box": SavedShare(0.425, -0.1, 0.6)})
+    assert list(work_lines(work))[1:] == [
+        "  25.5 s per box  42 % (-10 to 60)",
+        "  own pace        not told: people drew fewer than 20 boxes in annotations with a time",
     ]
 
 

@@ -17,7 +17,8 @@ from backend.domain.review import Costs
 from backend.domain.verdicts import Verdict, VerdictKind
 
 PACES = {"7 s per box": 7.0, "25.5 s per box": 25.5}
-_PRIOR_ANNOTATIONS = 5.0  # how many annotations with one such act the standard time counts for
+_PRIOR_ANNOTATIONS = 1.0  # how many annotations with one such act the standard time counts for
+LEAST_ACTS = 20  # below it a fitted time leans on the standard one, and its interval misses the true pace too often
 _IDLE = 10.0  # times as long for their acts as three of four annotations, or as usual: nobody worked all the time
 _LEAST_ANNOTATIONS = 10
 
@@ -38,9 +39,9 @@ class WorkSaved:
     Attributes:
         annotations: that tell their time and were made on proposals; ``untimed`` do not, as after a bulk accept.
         seconds: that people took for them; where a tab was left open, as much as others take for such acts.
-        times: fitted seconds per act, and per image.
-        savings: against drawing every box at the usual paces, and at the people's own (``own pace``); empty with fewer
-            than ten annotations.
+        times: fitted seconds per act, and per image, of those seen at least `LEAST_ACTS` times.
+        savings: against drawing every box at the usual paces, and at the people's own (``own pace``) if there is a time
+            of what they added; empty with fewer than ten annotations.
     """
 
     annotations: int
@@ -77,13 +78,13 @@ def work_saved(verdicts: Iterable[Verdict], standard: Costs, seed: int = 0) -> W
     acts = np.array([counts[annotation] for annotation in timed]).reshape(-1, len(kinds) + 1)  # (A, acts + image)
     prior = np.array([*(standard.of(kind) for kind in kinds), standard.image])
     seconds = worked_seconds([lead_times[annotation] for annotation in timed], acts @ prior)
-    times = fit_times(acts, seconds, prior)
+    times = zip([*(kind.value for kind in kinds), "image"], fit_times(acts, seconds, prior), acts.sum(0), strict=True)
     savings = _savings(acts, seconds, measured, prior, seed) if measured.sum() >= _LEAST_ANNOTATIONS else {}
     return WorkSaved(
         annotations=int(measured.sum()),
         untimed=len(assisted - lead_times.keys()),
         seconds=float(seconds[measured].sum()),
-        times=dict(zip([*(kind.value for kind in kinds), "image"], map(float, times), strict=True)),
+        times={act: float(fitted) for act, fitted, seen in times if seen >= LEAST_ACTS},
         savings=savings,
     )
 
@@ -137,7 +138,8 @@ def _savings(acts: Floats, seconds: Floats, measured: Floats, prior: Floats, see
     normal = zip(sums[:, 3 + width :].reshape(-1, width, width), sums[:, 3 : 3 + width], strict=True)
     times = np.stack([_fit(square, product, prior) for square, product in normal])
     totals = {name: pace * drawn + times[:, -1] * images for name, pace in PACES.items()}
-    totals["own pace"] = times[:, added] * drawn + times[:, -1] * images
+    if acts[:, added].sum() >= LEAST_ACTS:
+        totals["own pace"] = times[:, added] * drawn + times[:, -1] * images
     found = {}
     for name, total in totals.items():
         usable = np.stack([taken, total], 1)[1:][total[1:] > 0]

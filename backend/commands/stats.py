@@ -24,8 +24,8 @@ def command(project: str, as_json: bool) -> None:
     miss rate (added) and recall are of the regions that people left. What a
     prompt found counts as added. Rates are percentages with 95 % intervals.
 
-    Seconds saved are a share of the time for drawing the same boxes, at 7 s and at 25.5 s each and at the people's own
-    pace, out of the annotations that tell their time; with 95 % intervals over annotations.
+    Seconds saved are a share of the time for drawing the same boxes, at 7 s and at 25.5 s each and, once people drew
+    20, at their own pace, out of the annotations that tell their time; with 95 % intervals over annotations.
 
     \b
     Example:
@@ -66,6 +66,8 @@ def lines(table: "AcceptanceTable") -> Iterator[str]:
 
 def work_lines(work: "WorkSaved") -> Iterator[str]:
     """Lay out what was saved, and the times that it rests on."""
+    from backend.analysis.work_saved import LEAST_ACTS
+
     told = f"{work.annotations} annotations on proposals tell their time ({work.seconds:.0f} s, {work.untimed} do not)"
     if not work.savings:
         yield f"Seconds saved: {told}; an estimate needs ten and at least one box."
@@ -75,7 +77,11 @@ def work_lines(work: "WorkSaved") -> Iterator[str]:
     for name, saving in work.savings.items():
         share, low, high = (f"{100 * value:.0f}" for value in (saving.share, saving.low, saving.high))
         yield f"  {name:<{width}}  {share} % ({low} to {high})"
-    yield "Seconds per act, fitted: " + ", ".join(f"{act} {seconds:.1f}" for act, seconds in work.times.items()) + "."
+    if "added" not in work.times:
+        yield f"  {'own pace':<{width}}  not told: people drew fewer than {LEAST_ACTS} boxes in annotations with a time"
+    if work.times:
+        times = ", ".join(f"{act} {seconds:.1f}" for act, seconds in work.times.items())
+        yield f"Seconds per act, fitted where there are {LEAST_ACTS}: {times}."
 
 
 def _medians(row: "Acceptance") -> list[str]:
