@@ -3,13 +3,27 @@
 A proposed region counts under the label it was proposed with, an added one under the label it was given.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from statistics import median
 
 from backend.analysis.intervals import Rate
 from backend.domain.verdicts import EdgeOffsets, Verdict, VerdictKind
+
+_SHOWN = (VerdictKind.ACCEPTED, VerdictKind.MOVED, VerdictKind.RELABELLED, VerdictKind.DELETED)
+_FOUND = (VerdictKind.ACCEPTED, VerdictKind.MOVED, VerdictKind.RELABELLED)
+_LEFT = (*_FOUND, VerdictKind.ADDED)
+# Verdicts that count, and of which: what was shown, or what the person left.
+_RATES: Mapping[str, tuple[tuple[VerdictKind, ...], tuple[VerdictKind, ...]]] = {
+    "acceptance": ((VerdictKind.ACCEPTED,), _SHOWN),
+    "edit": ((VerdictKind.MOVED,), _SHOWN),
+    "relabel": ((VerdictKind.RELABELLED,), _SHOWN),
+    "deletion": ((VerdictKind.DELETED,), _SHOWN),
+    "precision": ((VerdictKind.ACCEPTED, VerdictKind.MOVED), _SHOWN),
+    "miss": ((VerdictKind.ADDED,), _LEFT),
+    "recall": (_FOUND, _LEFT),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +38,9 @@ class Acceptance:
         median_offsets: of each edge over the moved ones, final minus proposed, in pixels of the upright image.
         median_seconds, p90_seconds: of a person per verdict, an annotation's seconds being shared out equally over
             its verdicts; None where no annotation tells its time, as after a bulk accept.
+        rates: shares by name. ``acceptance``, ``edit`` (moved), ``relabel`` and ``deletion`` are of what was shown, as
+            is ``precision``, which lets moved boxes pass; ``miss`` (added) and ``recall`` (everything else) are of what
+            the person left, of which a model could find each; of nothing where no model was asked.
     """
 
     label: str | None
@@ -37,33 +54,12 @@ class Acceptance:
     median_offsets: EdgeOffsets | None
     median_seconds: float | None
     p90_seconds: float | None
+    rates: Mapping[str, Rate]
 
     @property
     def shown(self) -> int:
         """Regions that were proposed."""
         return self.accepted + self.moved + self.relabelled + self.deleted
-
-    @property
-    def objects(self) -> int:
-        """Regions that the person left, of which a model could find each; none where no model was asked."""
-        return 0 if self.model_version is None else self.accepted + self.moved + self.relabelled + self.added
-
-    @property
-    def rates(self) -> Mapping[str, Rate]:
-        """Shares by name.
-
-        ``acceptance``, ``edit`` (moved), ``relabel`` and ``deletion`` are of what was shown, as is ``precision``, which
-        lets moved boxes pass; ``miss`` (added) and ``recall`` (everything else) are of what the person left.
-        """
-        return {
-            "acceptance": Rate(self.accepted, self.shown),
-            "edit": Rate(self.moved, self.shown),
-            "relabel": Rate(self.relabelled, self.shown),
-            "deletion": Rate(self.deleted, self.shown),
-            "precision": Rate(self.accepted + self.moved, self.shown),
-            "miss": Rate(self.added if self.objects else 0, self.objects),
-            "recall": Rate(self.objects - self.added if self.objects else 0, self.objects),
-        }
 
     def to_json(self) -> dict[str, object]:
         """All counts, rates with their 95 % intervals, and medians."""
@@ -93,13 +89,13 @@ class AcceptanceTable:
 @dataclass(slots=True)
 class _Group:
     kinds: Counter[VerdictKind] = field(default_factory=Counter)
-    annotations: Counter[int] = field(default_factory=Counter)
+    annotations: defaultdict[int, Counter[VerdictKind]] = field(default_factory=lambda: defaultdict(Counter))
     overlaps: list[float] = field(default_factory=list)
     offsets: list[tuple[float, ...]] = field(default_factory=list)
 
     def add(self, verdict: Verdict) -> None:
         self.kinds[verdict.kind] += 1
-        self.annotations[verdict.annotation_id] += 1
+        self.annotations[verdict.annotation_id][verdict.kind] += 1
         if verdict.kind == VerdictKind.MOVED and verdict.iou is not None and verdict.offsets is not None:
             self.overlaps.append(verdict.iou)
             self.offsets.append(astuple(verdict.offsets))
@@ -130,7 +126,7 @@ def acceptance_table(verdicts: Iterable[Verdict]) -> AcceptanceTable:
 
 
 def _acceptance(label: str | None, version: str | None, group: _Group, shares: Mapping[int, float]) -> Acceptance:
-    known = ((shares[each], times) for each, times in group.annotations.items() if each in shares)
+    known = ((shares[each], kinds.total()) for each, kinds in group.annotations.items() if each in shares)
     seconds = sorted(share for share, times in known for _ in range(times))
     return Acceptance(
         label=label,
@@ -144,7 +140,21 @@ def _acceptance(label: str | None, version: str | None, group: _Group, shares: M
         median_offsets=EdgeOffsets(*map(median, zip(*group.offsets, strict=True))) if group.offsets else None,
         median_seconds=median(seconds) if seconds else None,
         p90_seconds=_quantile(seconds, 0.9) if seconds else None,
+        rates=_rates(group.annotations.values(), version is not None),
     )
+
+
+def _rates(annotations: Collection[Counter[VerdictKind]], asked: bool) -> dict[str, Rate]:
+    """Rates from the numbers of verdicts in each annotation; ``asked`` tells whether a model was."""
+    rates = {}
+    for name, (counted, of) in _RATES.items():
+        told = annotations if asked or of is _SHOWN else ()
+        rates[name] = Rate.of_annotations((_sum(kinds, counted), _sum(kinds, of)) for kinds in told)
+    return rates
+
+
+def _sum(kinds: Counter[VerdictKind], of: Iterable[VerdictKind]) -> int:
+    return sum(kinds[kind] for kind in of)
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

@@ -22,7 +22,8 @@ def command(project: str, as_json: bool) -> None:
 
     Acceptance, edit (moved), relabel and deletion rates and precision (accepted or moved) are of the regions shown;
     miss rate (added) and recall are of the regions that people left. What a
-    prompt found counts as added. Rates are percentages with 95 % intervals.
+    prompt found counts as added. Rates are percentages with 95 % intervals, the wider the more alike verdicts of one
+    annotation are.
 
     Seconds saved are a share of the time for drawing the same boxes, at 7 s and at 25.5 s each and, once people drew
     20, at their own pace, out of the annotations that tell their time; with 95 % intervals over annotations.

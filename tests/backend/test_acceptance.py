@@ -56,6 +56,14 @@ def test_every_rate_is_of_what_its_name_says() -> None:
     }
 
 
+def test_a_rate_knows_that_verdicts_of_one_annotation_are_alike() -> None:
+    halves = [verdict(kind, annotation_id=number) for number in range(10) for kind in (ACCEPTED, DELETED)]
+    wholes = [verdict((ACCEPTED, DELETED)[number % 2], "dog", annotation_id=number) for number in range(10)] * 2
+    cats, dogs = (row.rates["acceptance"] for row in acceptance_table([*halves, *wholes]).rows)
+    assert (cats, dogs) == (Rate(10, 20), Rate(10, 20, 20 / 9))
+    assert dogs.interval[0] < cats.interval[0]
+
+
 def test_a_relabelled_region_counts_under_the_label_it_was_proposed_with() -> None:
     table = acceptance_table([verdict(RELABELLED, label_after="dog"), verdict(ADDED, "dog")])
     assert [(row.label, row.relabelled, row.added) for row in table.rows] == [("cat", 1, 0), ("dog", 0, 1)]

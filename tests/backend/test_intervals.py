@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,36 @@ def test_more_of_the_same_narrows_the_interval(successes: int, failures: int) ->
 def test_of_nothing_nothing_is_known() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
     assert Rate(0, 0).share is None
+
+
+def test_boxes_that_are_alike_within_an_image_do_not_narrow_the_interval() -> None:
+    chance = np.random.default_rng(0)
+    held = naive = 0
+    for _ in range(600):
+        boxes = chance.integers(1, 16, 50)
+        accepted = chance.binomial(boxes, chance.beta(2.1, 0.9, 50))  # correlation 0.25 within an image
+        rate = Rate.of_annotations(zip(accepted.tolist(), boxes.tolist(), strict=True))
+        held += rate.interval[0] <= 0.7 <= rate.interval[1]
+        naive += wilson_interval(rate.count, rate.total)[0] <= 0.7 <= wilson_interval(rate.count, rate.total)[1]
+    assert 0.92 <= held / 600 <= 0.97
+    assert naive / 600 < 0.8
+
+
+def test_the_design_effect_is_the_variance_of_the_ratio_over_that_of_independent_things() -> None:
+    assert Rate.of_annotations([(4, 4), (0, 4)] * 10).design_effect == pytest.approx(4 * 20 / 19)
+    assert Rate.of_annotations([(2, 4)] * 10).design_effect == 1
+    assert Rate.of_annotations([(1, 1), (0, 1), (0, 0)] * 500).design_effect == pytest.approx(1000 / 999)
+
+
+@pytest.mark.parametrize("counts", [[], [(0, 0)], [(3, 4)], [(4, 4), (2, 2)], [(0, 4), (0, 2)]])
+def test_where_nothing_tells_how_alike_things_are_they_count_in_full(counts: list[tuple[int, int]]) -> None:
+    assert Rate.of_annotations(counts).design_effect == 1
+
+
+@pytest.mark.parametrize("effect", [0.5, math.inf, math.nan])
+def test_impossible_design_effects_are_refused(effect: float) -> None:
+    with pytest.raises(ValueError, match="a design effect of"):
+        wilson_interval(1, 2, design_effect=effect)
 
 
 @pytest.mark.parametrize(
