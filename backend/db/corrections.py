@@ -289,6 +289,7 @@ def _region_row(position: int, region: AnnotatedRegion) -> AnnotationRegionRow:
         origin=region.origin,
         prediction=region.prediction,
         score=region.score,
+        tool=region.tool,
     )
 
 

@@ -28,6 +28,7 @@ _REGION = (
     "origin",
     "prediction",
     "score",
+    "tool",
 )
 REGION_COLUMNS = tuple(getattr(AnnotationRegionRow, name) for name in _REGION)
 _fields = attrgetter(*_REGION)
@@ -71,7 +72,7 @@ def region_of(row: AnnotationRegionRow) -> AnnotatedRegion:
 
 def region_of_columns(columns: Sequence[Any]) -> AnnotatedRegion:
     """Read one region from its `REGION_COLUMNS`; an export has a million, and asking a row by name takes longer."""
-    key, image, labels, x, y, width, height, rotation, image_width, image_height, origin, prediction, score = columns
+    key, image, labels, x, y, width, height, rotation, image_width, image_height, *rest = columns
     return AnnotatedRegion(
         key,
         image,
@@ -79,9 +80,7 @@ def region_of_columns(columns: Sequence[Any]) -> AnnotatedRegion:
         PercentBox(x, y, width, height, rotation),
         image_width,
         image_height,
-        origin,
-        prediction,
-        score,
+        *rest,
     )
 
 

@@ -107,7 +107,7 @@ class AnnotationVersionRow(Base):
 
 
 class AnnotationRegionRow(Base):
-    """One rectangle of an annotation's version, in percent of the upright image; ``labels`` is a JSON list."""
+    """One region of an annotation's version, in percent of the upright image; ``labels`` is a JSON list."""
 
     __tablename__ = "annotation_regions"
 
@@ -126,6 +126,7 @@ class AnnotationRegionRow(Base):
     origin: Mapped[str | None]
     prediction: Mapped[str | None]
     score: Mapped[float | None]
+    tool: Mapped[str | None]
 
 
 class VerdictRow(Base):

@@ -21,17 +21,19 @@ class PercentBox:
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedRegion:
-    """One rectangle of an annotation.
+    """One rectangle of an annotation, or the bounds of what was drawn with another tool.
 
     Attributes:
         id: Label Studio's, or ours where the box began as a prediction.
         image: name of the ``<Image>`` tag it lies on (``to_name``).
-        labels: most often one; none where a person drew a box without a label.
+        labels: most often one; none where a person drew a box without a label, or with another tool.
         value: where it is.
         image_width, image_height: pixels of the upright image as the editor saw them; None where it did not say.
         origin: ``prediction``, ``prediction-changed`` or ``manual``; None after a bulk accept. It may lie.
         prediction: id of our prediction out of ``meta.glip``, or None.
         score: the model's, as it came back; None for boxes drawn by hand.
+        tool: Label Studio's type of what is no rectangle with labels, as ``polygonlabels``: there is something, but
+            no box of it, and nothing is known of what a model was asked about it.
     """
 
     id: str
@@ -43,6 +45,7 @@ class AnnotatedRegion:
     origin: str | None = None
     prediction: str | None = None
     score: float | None = None
+    tool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Annotation:
         ground_truth: a person starred it.
         lead_time: seconds the person took, None after a bulk accept.
         parent_prediction: Label Studio's id of the prediction it began from; null after a draft.
-        regions: in Label Studio's order; only rectangles.
+        regions: in Label Studio's order, what was drawn with other tools last.
     """
 
     id: int

@@ -55,7 +55,7 @@ def verdicts_of(annotation: Annotation, predictions: Iterable[Prediction]) -> tu
             of; in any order. With other later ones, it would answer what nobody saw who made it.
 
     Returns:
-        One verdict per final region, in the annotation's order, then one per deleted region, by prediction id.
+        One verdict per final rectangle, in the annotation's order, then one per deleted region, by prediction id.
 
     Raises:
         ValueError: a prediction is of another task, or a region's number is not finite.
@@ -82,7 +82,11 @@ def verdicts_of(annotation: Annotation, predictions: Iterable[Prediction]) -> tu
     def missed_by(final: AnnotatedRegion | None) -> str | None:
         return version if final and any(seen is None or final.image in seen for seen in looked) else None
 
-    return tuple(_verdict(annotation, position, *pair, missed_by(pair[1])) for position, pair in enumerate(pairs))
+    return tuple(
+        _verdict(annotation, position, emitted, final, missed_by(final))
+        for position, (emitted, final) in enumerate(pairs)
+        if final is None or final.tool is None
+    )
 
 
 def _emitted(predictions: Iterable[Prediction]) -> list[_Emitted]:

@@ -211,7 +211,7 @@ class Export:
 
     def _box(self, region: AnnotatedRegion, provenance: Provenance, width: int, height: int) -> DatasetBox | str:
         """Clip one box; a string says why it is left out."""
-        wanted = self._label_ids(region.labels)
+        wanted = "other-shape" if region.tool is not None else self._label_ids(region.labels)
         if isinstance(wanted, str):
             return wanted
         try:

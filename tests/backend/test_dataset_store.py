@@ -111,7 +111,7 @@ def test_a_task_with_two_images_is_two_images_with_their_own_regions(engine: Eng
 
 def test_what_lies_on_an_image_that_is_not_served_lies_on_none(engine: Engine) -> None:
     served, aside = replace(make_region(10), image="photo"), replace(make_region(20), image="pages")
-    unknown = replace(make_region(30), image="photo-before-it-was-renamed")
+    unknown = replace(make_region(30), image="photo-before-it-was-renamed", labels=(), tool="polygonlabels")
     told(
         engine, TaskState(3, START, (("image", "a.png"),)), annotations=(annotation(1, served, aside, unknown, task=3),)
     )

@@ -69,6 +69,12 @@ def test_a_region_that_lost_its_label_is_relabelled_to_none() -> None:
     assert (verdict.kind, verdict.label_after) == (VerdictKind.RELABELLED, None)
 
 
+def test_what_another_tool_drew_is_no_verdict_on_a_box() -> None:
+    outline = replace(final("hand", DOG), labels=(), tool="polygonlabels")
+    verdicts = verdicts_of(annotated(final("p1-0"), outline, final("hand-2", DOG, "dog")), [predicted(emitted())])
+    assert [(each.position, each.final_region) for each in verdicts] == [(0, "p1-0"), (2, "hand-2")]
+
+
 def test_a_second_label_does_not_take_back_the_first() -> None:
     (verdict,) = verdicts_of(annotated(final("p1-0", CAT, "animal", "cat")), [predicted(emitted())])
     assert (verdict.kind, verdict.label_after) == (VerdictKind.ACCEPTED, "cat")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.domain.annotations import PercentBox
+from backend.domain.annotations import AnnotatedRegion, PercentBox
 from backend.domain.facts import Fact, TaskState, fact_from_json, fact_to_json
 from backend.domain.geometry import visible_bounds
 from backend.errors import UsageError
@@ -121,10 +121,42 @@ def test_provenance_and_the_editors_own_size_come_through() -> None:
     assert (first.prediction, second.prediction) == ("p1", None)
 
 
-def test_other_shapes_are_passed_over_and_boxes_without_label_or_id_are_kept() -> None:
+@pytest.mark.parametrize(
+    ("value", "bounds"),
+    [
+        ({"points": [[10, 20], [50, 30.5], [20, 60]], "polygonlabels": ["cat"]}, PercentBox(10, 20, 40, 40)),
+        ({"x": 30, "y": 40, "radiusX": 10, "radiusY": 5, "ellipselabels": ["cat"]}, PercentBox(20, 35, 20, 10)),
+        ({"x": 30, "y": 40, "radiusX": 10, "radiusY": 5, "rotation": 20}, PercentBox(0, 0, 100, 100)),
+        ({"x": 1, "y": 2, "width": 3, "height": 4, "rotation": 5, "labels": ["cat"]}, PercentBox(1, 2, 3, 4, 5)),
+        ({"format": "rle", "rle": [1, 2, 3], "brushlabels": ["cat"]}, PercentBox(0, 0, 100, 100)),
+        ({"points": "damaged"}, PercentBox(0, 0, 100, 100)),
+        ({"x": 30, "y": 40, "width": 1, "keypointlabels": ["cat"]}, None),
+        ({"choices": ["clear"]}, None),
+        ({"text": ["a cat"]}, None),
+    ],
+)
+def test_of_what_other_tools_drew_the_bounds_are_kept_without_a_label(
+    value: dict[str, Any], bounds: PercentBox | None
+) -> None:
+    body: dict[str, Any] = deepcopy(recorded("editor_submit_unchanged")["json"])
+    other = {"id": "other", "type": "what-it-was", "to_name": "image", "value": value, "original_width": 800}
+    body["annotation"]["result"].insert(0, other)
+    first, second, *drawn = parse_event(body).fact.annotations[0].regions
+    assert first.tool is second.tool is None
+    expected = AnnotatedRegion("other", "image", (), bounds, 800, None, tool="what-it-was") if bounds else None
+    assert drawn == ([] if expected is None else [expected])
+
+
+def test_what_is_said_about_a_box_is_no_other_shape_of_it() -> None:
+    body: dict[str, Any] = deepcopy(recorded("editor_submit_unchanged")["json"])
+    box = body["annotation"]["result"][0]
+    said = {**box, "type": "choices", "from_name": "blurred", "value": {**box["value"], "choices": ["yes"]}}
+    body["annotation"]["result"].append(said)
+    assert [region.tool for region in parse_event(body).fact.annotations[0].regions] == [None, None]
+
+
+def test_boxes_without_label_or_id_are_kept() -> None:
     name = "editor_submit_unchanged"
-    body = broken(name, "annotation", "result", 0, "type", value="polygonlabels")
-    assert len(parse_event(body).fact.annotations[0].regions) == 1
     assert fact("editor_geometry_nolabel").annotations[0].regions[0].labels == ()
     body = broken(name, "annotation", "result", 0, "id")
     assert parse_event(body).fact.annotations[0].regions[0].id == "region 1 of annotation 11"

@@ -68,6 +68,6 @@ def test_boxes_are_right_to_the_pixel(exported: tuple[Any, Export]) -> None:
     assert boxes[38] == [(1, [576, 432, 64, 48]), (1, [0, 0, 128, 120])]
     assert boxes[42] == [(1, [8, 8, 100, 200])]
     assert boxes[43] == [(1, [192, 144, 64, 48]), (2, [192, 144, 64, 48]), (1, [320.79, 240, 64, 48])]
-    reasons = ("unknown-label", "no-label", "outside-the-image", "no-area")
+    reasons = ("unknown-label", "no-label", "other-shape", "outside-the-image", "no-area")
     assert export.tally.boxes == dict.fromkeys(reasons, 1)
     assert export.tally.clipped == 2
