@@ -193,8 +193,11 @@ def _body() -> object:
     """The request's JSON.
 
     Raises:
-        UsageError: it is none, is nested too deeply, or holds text that is no Unicode.
+        UsageError: it is none, is nested too deeply, or holds text that is no Unicode; or it is not said to be JSON: a
+            page in a browser that is open to anything may send all the rest, but that needs leave.
     """
+    if not request.is_json:
+        raise UsageError("the body must be sent as application/json")
     try:
         body: object = json.loads(request.get_data())
         json.dumps(body, ensure_ascii=False).encode()  # lone surrogates would break later, in the middle of the work

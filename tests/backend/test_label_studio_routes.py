@@ -249,6 +249,13 @@ def test_a_malformed_body_is_refused_by_name(body: bytes, said: str) -> None:
     assert response.get_json()["request_id"]
 
 
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
+@pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook"])
+def test_what_a_page_in_a_browser_may_send_without_leave_is_refused(path: str, content_type: str | None) -> None:
+    response = client().post(path, data=b'{"action": "PROJECT_UPDATED"}', content_type=content_type)
+    assert (response.status_code, "application/json" in response.get_json()["error"]) == (400, True)
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/x", 404), ("GET", "/predict", 405)])
 def test_unknown_routes_and_methods_are_refused_in_json(method: str, path: str, status: int) -> None:
     response = client().open(path, method=method)
@@ -257,7 +264,7 @@ def test_unknown_routes_and_methods_are_refused_in_json(method: str, path: str, 
 
 
 def test_a_body_beyond_the_limit_is_refused() -> None:
-    response = client().post("/predict", data=b" " * (MAX_BODY + 1))
+    response = client().post("/predict", data=b" " * (MAX_BODY + 1), content_type="application/json")
     assert response.status_code == 413
 
 
@@ -309,7 +316,7 @@ def test_no_token_or_body_reaches_the_log(caplog: pytest.LogCaptureFixture) -> N
     service.post("/setup", json=setup)
     service.post("/webhook", json={"action": "PROJECT_UPDATED", "project": {"token": "s3cret-token"}})
     service.post("/predict", json=make_body("/a.png") | {"params": {"password": "s3cret-token", "context": None}})
-    service.post("/predict?key=s3cret-token", data=b"s3cret-token")
+    service.post("/predict?key=s3cret-token", data=b"s3cret-token", content_type="application/json")
     assert "s3cret-token" not in caplog.text
     assert "traffic light" not in caplog.text
     assert "project=7 tasks=1 failed=0 regions=2 version=fake-0123abcd" in caplog.text

@@ -160,5 +160,5 @@ JSON = st.recursive(
 @given(st.sampled_from(EVENTS), st.dictionaries(st.sampled_from(["action", "annotation", "task", "tasks"]), JSON))
 def test_no_event_is_a_defect(name: str, changes: dict[str, object]) -> None:
     body = recorded(name)["json"] | changes
-    response = client().post("/webhook", data=json.dumps(body))
+    response = client().post("/webhook", data=json.dumps(body), content_type="application/json")
     assert response.status_code in (200, 400)
