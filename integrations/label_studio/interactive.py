@@ -29,6 +29,9 @@ class Prompt:
         return replace(prediction, regions=tuple(self.keep(prediction.regions, prediction.width, prediction.height)))
 
 
+_SHAPES = ("rectanglelabels", "rectangle", "keypointlabels", "keypoint")
+
+
 def read_prompt(context: Sequence[Mapping[str, object]], config: LabelingConfig) -> Prompt | None:
     """Understand the newest item of an interactive request; None when it holds nothing this service answers.
 
@@ -36,14 +39,16 @@ def read_prompt(context: Sequence[Mapping[str, object]], config: LabelingConfig)
     the object of its label under it.
 
     Raises:
-        UsageError: the text is empty, or the drawn shape has no position.
+        UsageError: the text is empty, or the drawn shape has no position or lies on an image that is not served.
     """
     for item in reversed(context):
         value = item.get("value")
         if not isinstance(value, dict):
             continue
-        target = next((each for each in config.targets if each.name == item.get("to_name")), config.targets[0])
-        kind = item.get("type")
+        named = next((each for each in config.targets if each.name == item.get("to_name")), None)
+        target, kind = named or config.targets[0], item.get("type")
+        if named is None and kind in _SHAPES:
+            raise UsageError("the prompt was drawn on an image that is not served, see docs/labeling-config.md")
         if kind == "textarea" and optional_text(item.get("from_name")) in config.prompt_controls:
             text = value.get("text")
             words = [line for line in (text if isinstance(text, list) else [text]) if isinstance(line, str)]

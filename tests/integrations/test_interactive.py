@@ -125,6 +125,12 @@ def test_a_shape_without_position_is_refused(value: dict[str, object]) -> None:
         read_prompt([shape("keypointlabels", **value)], config("cat"))
 
 
+def test_a_shape_on_an_image_that_is_not_served_gets_no_boxes_of_another() -> None:
+    drawn = shape("rectanglelabels", x=10, y=10, width=20, height=20, rectanglelabels=["cat"]) | {"to_name": "pages"}
+    with pytest.raises(UsageError, match="an image that is not served"):
+        read_prompt([drawn], config("cat"))
+
+
 def test_other_items_are_no_prompt() -> None:
     note = {"type": "textarea", "from_name": "note", "value": {}}
     items = [{"type": "choices", "value": {"choices": ["x"]}}, note, note | {"from_name": []}, {}]
