@@ -30,6 +30,8 @@ from integrations.label_studio.references import kept_reference
 
 _CLOUD = re.compile(r"(s3|gs|azure-blob)://", re.IGNORECASE)
 _CLIMBS = re.compile(r"(^|[/\\=?&])\.\.([/\\&?#]|$)")
+_OWN_FILES = re.compile(r"/data/(upload|local-files)/")  # of Label Studio, in a path
+_REFUSED = (401, 403)
 _SETTING = "GLIP_LABEL_IMAGE_HOSTS"
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -109,7 +111,9 @@ class TaskImages:
             for _ in range(self._limits.max_redirects + 1):
                 with _opened(url, self._addresses(url, name), self._credentials(url), deadline) as response:
                     location = response.headers.get("Location")
-                    if response.status not in (301, 302, 303, 307, 308) or location is None:
+                    if response.status in _REFUSED and (own := self._own_file(url)) is not None:
+                        location = own
+                    elif response.status not in (301, 302, 303, 307, 308) or location is None:
                         self._check_status(response.status, url, name)
                         return self._body(response, name, deadline)
                 url = urljoin(url, location)
@@ -144,12 +148,20 @@ class TaskImages:
         header = self._label_studio.authorization()
         return {} if header is None else {"Authorization": header}
 
+    def _own_file(self, url: str) -> str | None:
+        """Where the configured Label Studio has what lies at another address, which may be another name of it."""
+        parts = urlsplit(url)
+        path = _OWN_FILES.search(parts.path)
+        if self._label_studio is None or path is None or _origin(parts) == self._home:
+            return None
+        return self._label_studio.url + parts._replace(scheme="", netloc="", path=parts.path[path.start() :]).geturl()
+
     def _check_status(self, status: int, url: str, name: str) -> None:
-        if status in (401, 403) and _origin(urlsplit(url)) == self._home:
+        if status in _REFUSED and _origin(urlsplit(url)) == self._home:
             raise ImageError(
                 f"{name}: Label Studio refuses (HTTP {status}): check GLIP_LABEL_LABEL_STUDIO_TOKEN and its rights"
             )
-        if status in (401, 403) and kept_reference(url) == url:
+        if status in _REFUSED and kept_reference(url) == url:
             raise ImageError(
                 f"{name}: cannot be fetched without a signature (HTTP {status}), and signatures are not kept: "
                 "name it s3://, gs:// or azure-blob://, or upload it"

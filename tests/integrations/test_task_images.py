@@ -84,6 +84,17 @@ def test_a_listed_host_is_asked_without_credentials(sites: tuple[Site, Site]) ->
     assert other.credentials == [None]
 
 
+@pytest.mark.parametrize("path", ["/data/local-files/?d=a%20b.png", "/ls/data/upload/1/a.png"])
+def test_own_files_under_another_address_of_label_studio_are_asked_for_at_the_configured_one(
+    sites: tuple[Site, Site], path: str
+) -> None:
+    label_studio, public = sites
+    public.answers[path] = sends(b"", 401)
+    label_studio.answers[path.removeprefix("/ls")] = sends()
+    assert size(images(label_studio, public.host).fetch(public.url + path, 1)) == (8, 6)
+    assert (public.credentials, label_studio.credentials) == ([None], ["Token s3cret"])
+
+
 def test_a_redirect_back_to_label_studio_is_followed(sites: tuple[Site, Site]) -> None:
     label_studio, _ = sites
     label_studio.answers |= {"/data/a.png": sends(b"", 302, Location="/data/b.png"), "/data/b.png": sends()}
