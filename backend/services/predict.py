@@ -161,7 +161,7 @@ class Predict:
                 # The first batch is always done: asking again must get further.
                 if slowest and begun + slowest > deadline:
                     break
-                for work, outcome in self._predict(batch, pictures):
+                for work, outcome in self._predict(batch, pictures, deadline if slowest else None):
                     own[work].set_result(outcome)
                 slowest = max(slowest, self._clock() - begun)
         finally:
@@ -185,12 +185,20 @@ class Predict:
                 coming.append([pool.submit(self._images.fetch, work.ask.reference, work.ask.task_id) for work in batch])
             yield batches[index], coming.popleft()
 
-    def _predict(self, batch: Sequence[_Work], pictures: Sequence[Future[Picture]]) -> Iterator[tuple[_Work, Outcome]]:
-        """Detect one batch, store what it gave in one transaction, and pair every work with its outcome."""
+    def _predict(
+        self, batch: Sequence[_Work], pictures: Sequence[Future[Picture]], until: float | None
+    ) -> Iterator[tuple[_Work, Outcome]]:
+        """Detect one batch, store what it gave in one transaction, and pair every work with its outcome.
+
+        Pictures that are not there ``until`` then are not waited for any longer.
+        """
         ready: list[tuple[_Work, Picture]] = []
         for work, future in zip(batch, pictures, strict=True):
             try:
-                ready.append((work, future.result()))
+                left = None if until is None else max(0.0, until - self._clock())
+                ready.append((work, future.result(left)))
+            except TimeoutError:
+                yield work, self._too_late(work)
             except GlipLabelError as error:
                 yield work, error
         if not ready:

@@ -219,6 +219,22 @@ def test_waiting_for_another_request_ends_with_the_time_there_is() -> None:
         assert predicted(first.result(10)[0])
 
 
+def test_pictures_that_are_not_there_in_time_are_not_waited_for() -> None:
+    release = Event()
+
+    class SlowImages(FakeImages):
+        def fetch(self, reference: str, task_id: int | None = None) -> Picture:
+            assert task_id == 1 or release.wait(10)
+            return super().fetch(reference, task_id)
+
+    predict = make_predict(images=SlowImages(), limits=PredictLimits(seconds=0.2, batch_size=1))
+    first, second = predict([make_ask(1), make_ask(2)])
+    release.set()
+    assert predicted(first)
+    assert isinstance(second, BusyError)
+    assert all(map(predicted, predict([make_ask(1), make_ask(2)])))
+
+
 def test_a_defect_in_one_request_does_not_hang_those_who_wait_for_it() -> None:
     def breaks(picture: Picture, query: Query) -> list[Proposal]:
         raise ZeroDivisionError
