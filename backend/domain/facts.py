@@ -5,7 +5,7 @@ late, twice and in any order: ``backend.services.corrections`` makes the same st
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -66,6 +66,13 @@ class Fact:
     tasks: tuple[TaskState, ...] = ()
     annotations: tuple[Annotation, ...] = ()
     deleted_annotations: tuple[int, ...] = ()
+
+    def parts(self, most: int) -> "Iterator[Fact]":
+        """The same in parts, each of which tells of at most so many tasks, annotations and deletions."""
+        longest = max(len(self.tasks), len(self.annotations), len(self.deleted_annotations))
+        for start in range(0, max(1, longest), most):
+            part = slice(start, start + most)
+            yield Fact(self.project, self.tasks[part], self.annotations[part], self.deleted_annotations[part])
 
 
 @dataclass(frozen=True, slots=True)

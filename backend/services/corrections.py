@@ -18,7 +18,7 @@ from backend.domain.verdicts import Verdict
 from backend.ports import UnitOfWork
 
 _LONGEST_REASON = 500
-_AT_A_TIME = 50  # annotations in one transaction: with SQLite, an event waits for it
+_AT_A_TIME = 50  # annotations or tasks in one transaction: with SQLite, an event waits for it, and who predicts
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -35,7 +35,8 @@ class CorrectionsService:
             StorageError: it could not be kept.
         """
         with self._unit_of_work() as unit:
-            unit.inbox.add(action, None if fact.project is None else fact.project.id, fact_to_json(fact))
+            for part in fact.parts(_AT_A_TIME):
+                unit.inbox.add(action, None if part.project is None else part.project.id, fact_to_json(part))
             unit.commit()
 
     def waiting(self, limit: int = 100) -> Sequence[int]:

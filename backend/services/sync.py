@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from backend.domain.annotations import Annotation
-from backend.domain.facts import Fact, ProjectState, TaskLook
+from backend.domain.facts import Fact, ProjectState, TaskLook, TaskState
 from backend.errors import LabelStudioError
 from backend.ports import Tasks, UnitOfWork
 from backend.services.corrections import apply_fact, rewrite_verdicts
@@ -101,13 +101,11 @@ class Sync:
 
     def _delete(self, project: ProjectState, tasks: Sequence[int], annotations: Sequence[int]) -> None:
         named = ProjectState(project.uid, project.id)
-        with self._unit_of_work() as unit:
-            for number in tasks:
-                known = unit.corrections.task(project.uid, number)
-                if known is not None:
-                    apply_fact(unit, Fact(named, (replace(known, deleted=True),)))
-            apply_fact(unit, Fact(named, deleted_annotations=tuple(annotations)))
-            unit.commit()
+        gone = tuple(TaskState(number, deleted=True) for number in tasks)
+        for part in Fact(named, gone, deleted_annotations=tuple(annotations)).parts(_AT_A_TIME):
+            with self._unit_of_work() as unit:
+                apply_fact(unit, part)
+                unit.commit()
 
     def _repair(self, project: ProjectState, looks: Sequence[TaskLook], report: SyncReport) -> None:
         named = ProjectState(project.uid, project.id)
@@ -120,6 +118,9 @@ class Sync:
                 told = tuple(each for each, change in changes if change is not None)
                 if before is None or before.images != look.task.images or told:
                     apply_fact(unit, Fact(named, (look.task,), told))
+                    if before is not None and before.updated_at == look.task.updated_at:
+                        # Another key for the same time, as after a change of the labelling config: this is how it is.
+                        unit.corrections.put_task(project.uid, replace(look.task, deleted=before.deleted))
                     report.tasks_added += before is None
                     report.tasks_changed += before is not None and before.images != look.task.images
                 for each, change in changes:

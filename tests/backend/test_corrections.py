@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from backend.db.schema import upgrade
 from backend.db.unit_of_work import SqlUnitOfWork
 from backend.domain.annotations import AnnotatedRegion
-from backend.domain.facts import Fact, InboxCounts, ProjectState
+from backend.domain.facts import Fact, InboxCounts, ProjectState, TaskState
 from backend.domain.geometry import Box
 from backend.domain.records import Prediction, Proposal, Region
 from backend.domain.verdicts import VerdictKind
@@ -156,6 +156,20 @@ def test_a_fact_is_applied_once_whoever_tries() -> None:
     assert [service.apply(entry), service.apply(entry)] == [True, False]
     assert service.waiting() == []
     assert service.inbox()[0] == InboxCounts(waiting=0, failed=0, applied=1)
+
+
+def test_a_large_fact_is_kept_and_applied_in_parts() -> None:
+    database = FakeDatabase()
+    service = CorrectionsService(database)
+    tasks = tuple(TaskState(number, at(1)) for number in range(1, 121))
+    fact = Fact(PROJECT, tasks, tuple(make_annotation(number, 1, task_id=number) for number in range(1, 61)), (7,))
+    service.receive("ANNOTATIONS_CREATED", fact)
+    entries = service.waiting()
+    assert len(entries) == 3
+    assert all(map(service.apply, reversed(entries)))
+    with database() as unit, FakeDatabase()() as whole:
+        apply_fact(whole, fact)
+        assert state_of(unit, range(1, 121)) == state_of(whole, range(1, 121))
 
 
 def test_a_fact_that_cannot_be_applied_waits_with_its_reason_and_may_be_tried_again() -> None:

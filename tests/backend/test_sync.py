@@ -184,6 +184,16 @@ def test_a_star_and_a_move_that_brought_no_new_time_are_repaired() -> None:
     assert shown(database) == expected(now)
 
 
+@pytest.mark.parametrize(("before", "now"), [("photo", "image"), ("image", "photo")])
+def test_another_key_that_brought_no_new_time_is_repaired_once(before: str, now: str) -> None:
+    database = FakeDatabase()
+    apply(database, Fact(PROJECT, (TaskState(1, at(1), ((before, "a.png"),)),)))
+    label_studio = FakeTasks({1: TaskState(1, at(1), ((now, "a.png"),))})
+    sync = Sync(label_studio, database, database)
+    assert [sync(7).tasks_changed, sync(7).tasks_changed] == [1, 0]
+    assert shown(database) == expected(label_studio)
+
+
 def test_a_deleted_prediction_leaves_what_an_annotation_began_from() -> None:
     database = FakeDatabase()
     begun = replace(make_annotation(1, 1), parent_prediction=9)
