@@ -29,6 +29,10 @@ from integrations.coco import box_to_coco, whole
 
 _SAME_PIXELS = 0.5
 
+# Why boxes are nobody's: what they are counted under.
+_LEFT_OUT = "boxes of images that were left out"
+_OF_TWO = "boxes of ids that several images of a file have"
+
 
 class _RowError(Exception):
     """What is wrong with a row: the reason it is counted under, and a remark."""
@@ -90,12 +94,14 @@ class _Reader:
         self._labels: dict[int, str] = {}
         self._images: dict[int, DatasetImage] = {}
         self._boxes: dict[int, dict[object, DatasetBox]] = {}
+        self._here: dict[int, DatasetImage | str] = {}  # whose the boxes of an image id are; a string says why nobody's
         self._annotations: set[int] = set()
-        self._without: set[int] = set()  # images that were left out, or whose boxes were: nobody says they are empty
+        self._without: set[int] = set()  # images whose boxes were left out: nobody says that they are empty
 
     def read(self, file: Path) -> None:
         document = _document(file)
-        self._annotations.clear()  # their ids count within a file
+        self._here.clear()  # what an id refers to is in the same file,
+        self._annotations.clear()  # and these ids count within it
         label_ids: dict[int, int] = {}
         for rows, take in (
             ("categories", lambda row: self._take_category(row, label_ids)),
@@ -144,14 +150,24 @@ class _Reader:
 
     def _take_image(self, row: Mapping[str, Any]) -> None:
         number = _integer(row, "id")
-        if number in self._images:
+        if number in self._images or number in self._here:
+            self._doubt(number, row)
             raise _RowError("duplicate-image-id", f"{number} is another one's")
-        try:
-            self._images[number] = self._image(number, row)
-            self._boxes[number] = {}
-        except _RowError:
+        self._here[number] = _LEFT_OUT  # unless all is well with it
+        self._here[number] = self._images[number] = self._image(number, row)
+        self._boxes[number] = {}
+
+    def _doubt(self, number: int, row: Mapping[str, Any]) -> None:
+        """Decide whose the boxes of this file are that name an image id which came before."""
+        known, here = self._images.get(number), self._here.get(number)
+        same = known is not None and row.get("file_name") == known.file_name
+        if here is None:  # it was in another file
+            self._here[number] = _LEFT_OUT
+            if same:
+                self._without.add(number)
+        elif here is known and not same:
+            self._here[number] = _OF_TWO
             self._without.add(number)
-            raise
 
     def _image(self, number: int, row: Mapping[str, Any]) -> DatasetImage:
         name = _text(row.get("file_name"))
@@ -189,12 +205,12 @@ class _Reader:
 
     def _take_annotation(self, row: Mapping[str, Any], label_ids: Mapping[int, int]) -> None:
         image_id = _integer(row, "image_id")
-        image = self._images.get(image_id)
+        image = self._here.get(image_id)
         if image is None:
-            if image_id in self._without:
-                self._found.notes["boxes of images that were left out"] += 1
-                return
             raise _RowError("unknown-image", f"image {image_id} is not in images")
+        if isinstance(image, str):
+            self._found.notes[image] += 1
+            return
         try:
             box = self._box(row, image, label_ids)
         except _RowError:

@@ -47,6 +47,8 @@ def command() -> None:
 def coco(files: tuple[Path, ...], images: Path, project: str, on_error: str, as_json: bool) -> None:
     """Import COCO data sets (several FILEs are parts of one) as a new project of reviewed annotations.
 
+    Ids of images stay as they are, so those of several FILEs must differ; boxes are of images of their own FILE.
+
     Every image is looked at: size and content must be those that FILE tells, if it does. What cannot be taken in is
     listed, and refused as a whole unless --on-error skip. An image that lost boxes that way and has none left counts
     as never reviewed. Rotations, groups and provenance of our own exports come back; masks of others become boxes.

@@ -108,6 +108,51 @@ def test_boxes_of_images_that_are_left_out_are_counted_and_no_problem_of_their_o
     assert found.notes == {"boxes of images that were left out": 1}
 
 
+def test_boxes_of_an_id_that_another_file_has_given_are_not_those_of_its_picture(tmp_path: Path) -> None:
+    found_in(tmp_path)
+    (tmp_path / "set.json").rename(tmp_path / "train.json")
+    found_in(tmp_path, images=[IMAGE | {"file_name": "b.png"}, IMAGE | {"id": 2, "file_name": "c.png"}])
+    found = read_dataset([tmp_path / "train.json", tmp_path / "set.json"])
+    assert [str(problem) for problem in found.problems] == [
+        "set.json: images[0]: duplicate-image-id (1 is another one's)"
+    ]
+    assert [(image.file_name, len(image.boxes)) for image in found.images] == [("a.png", 1), ("c.png", 0)]
+    assert found.notes == {"boxes of images that were left out": 1}
+
+
+def test_boxes_are_of_the_images_of_their_own_file(tmp_path: Path) -> None:
+    found_in(tmp_path)
+    (tmp_path / "set.json").rename(tmp_path / "train.json")
+    found_in(tmp_path, images=[IMAGE | {"id": 2, "file_name": "b.png"}])
+    found = read_dataset([tmp_path / "train.json", tmp_path / "set.json"])
+    assert [str(problem) for problem in found.problems] == [
+        "set.json: annotations[0]: unknown-image (image 1 is not in images)"
+    ]
+    assert [len(image.boxes) for image in found.images] == [1, 0]
+
+
+def test_boxes_of_an_id_that_two_pictures_of_a_file_have_are_of_neither(tmp_path: Path) -> None:
+    found = found_in(tmp_path, images=[IMAGE, IMAGE | {"file_name": "b.png"}, IMAGE])
+    assert [problem.where for problem in found.problems] == ["set.json: images[1]", "set.json: images[2]"]
+    ((name, state, boxes),) = [(image.file_name, image.state, image.boxes) for image in found.images]
+    assert (name, state, boxes) == ("a.png", ImageState.NEVER_REVIEWED, ())
+    assert found.notes == {"boxes of ids that several images of a file have": 1}
+
+
+def test_boxes_of_a_picture_that_comes_twice_under_its_id_are_its_own(tmp_path: Path) -> None:
+    found = found_in(tmp_path, images=[IMAGE, IMAGE])
+    assert [len(image.boxes) for image in found.images] == [1]
+
+
+def test_a_picture_whose_boxes_are_in_a_file_where_it_is_left_out_is_not_called_empty(tmp_path: Path) -> None:
+    found_in(tmp_path, annotations=[])
+    (tmp_path / "set.json").rename(tmp_path / "cats.json")
+    found_in(tmp_path)
+    found = read_dataset([tmp_path / "cats.json", tmp_path / "set.json"])
+    assert [(image.state, image.boxes) for image in found.images] == [(ImageState.NEVER_REVIEWED, ())]
+    assert found.notes == {"boxes of images that were left out": 1}
+
+
 def test_what_is_taken_in_only_in_part_is_noted(tmp_path: Path) -> None:
     triangle = BOX | {"id": 2, "segmentation": [[0, 0, 4, 0, 0, 4]]}
     turned = BOX | {"id": 3, "rotation": 30, "unrotated_bbox": [0, 0, 99, 99]}
