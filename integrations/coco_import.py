@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from backend.domain.dataset import (
@@ -93,6 +94,7 @@ class _Reader:
         self._found = ImportedDataset()
         self._labels: dict[int, str] = {}
         self._images: dict[int, DatasetImage] = {}
+        self._pictures: dict[str, int] = {}  # numbers of the images that are in
         self._boxes: dict[int, dict[object, DatasetBox]] = {}
         self._here: dict[int, DatasetImage | str] = {}  # whose the boxes of an image id are; a string says why nobody's
         self._annotations: set[int] = set()
@@ -149,25 +151,29 @@ class _Reader:
         self._labels[number] = name
 
     def _take_image(self, row: Mapping[str, Any]) -> None:
-        number = _integer(row, "id")
+        number, picture = _integer(row, "id"), _picture(row)
         if number in self._images or number in self._here:
-            self._doubt(number, row)
+            self._doubt(number, picture)
             raise _RowError("duplicate-image-id", f"{number} is another one's")
+        if picture in self._pictures:
+            self._doubt(number, picture)
+            raise _RowError("duplicate-file-name", f"{row['file_name']!r} is also image {self._pictures[picture]}")
         self._here[number] = _LEFT_OUT  # unless all is well with it
         self._here[number] = self._images[number] = self._image(number, row)
+        self._pictures[picture] = number
         self._boxes[number] = {}
 
-    def _doubt(self, number: int, row: Mapping[str, Any]) -> None:
-        """Decide whose the boxes of this file are that name an image id which came before."""
-        known, here = self._images.get(number), self._here.get(number)
-        same = known is not None and row.get("file_name") == known.file_name
-        if here is None:  # it was in another file
-            self._here[number] = _LEFT_OUT
-            if same:
-                self._without.add(number)
-        elif here is known and not same:
+    def _doubt(self, number: int, picture: str) -> None:
+        """Take from this file's boxes of an image id their owner, unless it is the same picture once more."""
+        here, same = self._here.get(number), self._pictures.get(picture)
+        if here is not None and same == number:
+            return
+        if isinstance(here, DatasetImage):
             self._here[number] = _OF_TWO
             self._without.add(number)
+        self._here.setdefault(number, _LEFT_OUT)
+        if same is not None:
+            self._without.add(same)
 
     def _image(self, number: int, row: Mapping[str, Any]) -> DatasetImage:
         name = _text(row.get("file_name"))
@@ -276,6 +282,12 @@ def _document(file: Path) -> dict[str, list[Any]]:
     if not isinstance(document, dict) or not all(isinstance(document.get(name), list) for name in names):
         raise UsageError(f"{file} is no COCO data set: it must hold lists of images, annotations and categories")
     return {name: document[name] for name in names}
+
+
+def _picture(row: Mapping[str, Any]) -> str:
+    """The file that a row names: ``./a.png`` is ``a.png``."""
+    name = row.get("file_name")
+    return normpath(name) if isinstance(name, str) else ""
 
 
 def _numbers(row: Mapping[str, Any], key: str, count: int = 4) -> list[float]:

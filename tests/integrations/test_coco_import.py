@@ -37,7 +37,7 @@ def test_a_plain_data_set_is_taken_in_as_reviewed(tmp_path: Path) -> None:
 def test_ids_from_0_are_moved_to_1(tmp_path: Path) -> None:
     found = found_in(
         tmp_path,
-        images=[IMAGE | {"id": 0}, IMAGE | {"id": 3}],
+        images=[IMAGE | {"id": 0}, IMAGE | {"id": 3, "file_name": "b.png"}],
         categories=[{"id": 0, "name": "cat"}, {"id": 7, "name": "dog"}],
         annotations=[BOX | {"image_id": 0, "category_id": 7}],
     )
@@ -59,6 +59,10 @@ def test_ids_from_0_are_moved_to_1(tmp_path: Path) -> None:
             "categories[1]: duplicate-category-name ('cat' is also category 2)",
         ),
         ({"images": [IMAGE, IMAGE]}, "images[1]: duplicate-image-id (1 is another one's)"),
+        (
+            {"images": [IMAGE, IMAGE | {"id": 2, "file_name": "d/.././a.png"}]},
+            "images[1]: duplicate-file-name ('d/.././a.png' is also image 1)",
+        ),
         ({"images": [IMAGE, "b.png"]}, "images[1]: malformed (no object)"),
         ({"images": [IMAGE | {"width": None}]}, "images[0]: malformed (width must be a whole number)"),
         ({"images": [IMAGE | {"width": 0}]}, "images[0]: malformed (0 x 480 pixels)"),
@@ -144,6 +148,16 @@ def test_boxes_of_a_picture_that_comes_twice_under_its_id_are_its_own(tmp_path: 
     assert [len(image.boxes) for image in found.images] == [1]
 
 
+def test_a_picture_that_comes_once_for_each_annotation_has_the_boxes_of_the_first(tmp_path: Path) -> None:
+    rows = [IMAGE, IMAGE | {"id": 2}]  # as in Label Studio's own export
+    other = BOX | {"id": 2, "image_id": 2, "bbox": [9, 9, 4, 4]}
+    found = found_in(tmp_path, images=rows, annotations=[BOX, other])
+    assert [(image.id, [box.box.x for box in image.boxes]) for image in found.images] == [(1, [0])]
+    assert found.notes == {"boxes of images that were left out": 1}
+    found = found_in(tmp_path, images=rows, annotations=[other])
+    assert [(image.state, image.boxes) for image in found.images] == [(ImageState.NEVER_REVIEWED, ())]
+
+
 def test_a_picture_whose_boxes_are_in_a_file_where_it_is_left_out_is_not_called_empty(tmp_path: Path) -> None:
     found_in(tmp_path, annotations=[])
     (tmp_path / "set.json").rename(tmp_path / "cats.json")
@@ -175,7 +189,7 @@ def test_files_are_looked_at_where_they_are_to_be(tmp_path: Path) -> None:
         IMAGE,
         IMAGE | {"id": 2, "file_name": "gone.png"},
         IMAGE | {"id": 3, "file_name": "turned.png"},
-        IMAGE | {"id": 4, "sha256": "cd"},
+        IMAGE | {"id": 4, "file_name": "b.png", "sha256": "cd"},
     ]
     found_in(tmp_path, images=rows)
     found = read_dataset([tmp_path / "set.json"], measure)
@@ -184,7 +198,7 @@ def test_files_are_looked_at_where_they_are_to_be(tmp_path: Path) -> None:
         "set.json: images[1]: file-cannot-be-had (gone.png: cannot be read (No such file or directory))",
         "set.json: images[2]: file-has-other-size "
         "(turned.png is 480 x 640, turned by its EXIF orientation, not 640 x 480)",
-        "set.json: images[3]: file-has-other-content (a.png has another SHA-256)",
+        "set.json: images[3]: file-has-other-content (b.png has another SHA-256)",
     ]
 
 
