@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from backend.domain.dataset import rounded
+from backend.domain.dataset import ImageState, rounded
 from backend.domain.geometry import Box
 from backend.errors import ImageError, UsageError
 
 Record = TypeVar("Record")
+
+_UNREVIEWED = (ImageState.NEVER_REVIEWED, ImageState.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,19 @@ class LabelledImage:
 
 @dataclass(frozen=True, slots=True)
 class CocoDataset:
-    """What a COCO file says, without segmentations; ``description`` tells people where it comes from."""
+    """What a COCO file says, without segmentations.
+
+    Attributes:
+        categories: in the file's order.
+        images: those that people reviewed, and all of a file that does not tell.
+        description: tells people where it comes from.
+        unreviewed: how many other images there are, whose boxes are not known, not even that there are none.
+    """
 
     categories: tuple[Category, ...]
     images: tuple[LabelledImage, ...]
     description: str = ""
+    unreviewed: int = 0
 
 
 def labels_to_categories(labels: Iterable[str]) -> tuple[Category, ...]:
@@ -142,6 +152,8 @@ def read_coco(path: Path) -> CocoDataset:
 def coco_to_dataset(document: object) -> CocoDataset:
     """Turn the object of a COCO file into records; images keep the file's order, boxes their order in it.
 
+    Images that our own exports call never reviewed or skipped are counted and left out.
+
     Raises:
         UsageError: a part is missing or malformed, an id or a category name comes twice, or an annotation refers to
             an image or a category that is not there.
@@ -163,10 +175,14 @@ def coco_to_dataset(document: object) -> CocoDataset:
             category = labelled.category_id
             raise UsageError(f"annotations[{position}] is of category {category}, which is not in categories")
         boxes[image_id].append(labelled)
-    labelled_images = tuple(replace(image, boxes=tuple(boxes[image.id])) for image in images)
+    reviewed = tuple(
+        replace(image, boxes=tuple(boxes[image.id]))
+        for image, row in zip(images, document["images"], strict=True)
+        if row.get("state") not in _UNREVIEWED
+    )
     info = document.get("info")
     description = str(info.get("description", "")) if isinstance(info, dict) else ""
-    return CocoDataset(tuple(categories), labelled_images, description)
+    return CocoDataset(tuple(categories), reviewed, description, len(images) - len(reviewed))
 
 
 def _parsed(document: Mapping[str, Any], key: str, parse: Callable[[Mapping[str, Any]], Record]) -> list[Record]:

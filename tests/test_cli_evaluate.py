@@ -125,6 +125,20 @@ def test_a_projects_model_is_asked_what_the_project_asks(
     assert "!!!" in capsys.readouterr().err
 
 
+def test_images_that_nobody_reviewed_are_not_searched(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_model().save_pretrained(folder / "tiny")
+    tiny_processor().save_pretrained(folder / "tiny")
+    true = dataset_to_coco(DATASET)
+    true["images"][1]["state"] = "never-reviewed"
+    (folder / "true.json").write_text(json.dumps(true))
+    (folder / "b.png").unlink()
+    assert evaluate(folder, "--model", str(folder / "tiny"), "--json") == 0
+    out, error = capsys.readouterr()
+    assert f"glip-label: left out 1 images of {folder / 'true.json'} that nobody reviewed\n" in error
+    figures: dict[str, Any] = json.loads(out)
+    assert (figures["images"], [each["boxes"] for each in figures["classes"]]) == (1, [1, 1])
+
+
 def test_a_missing_image_is_refused_before_any_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "b.png").unlink()
     assert evaluate(folder) == 2

@@ -74,6 +74,21 @@ def test_what_is_annotated_and_measured_on_is_found_by_content(folder: Path) -> 
     assert [label.name for label in data.project.labels] == ["cat", "dog"]
 
 
+def test_images_that_nobody_reviewed_are_neither_annotated_nor_measured_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [folder / "train.json", folder / "test.json"]
+    for file in files:
+        true = json.loads(file.read_text())
+        true["images"].append({**true["images"][0], "id": 99, "file_name": "gone.png", "state": "never-reviewed"})
+        file.write_text(json.dumps(true))
+    data = read_data(folder, *files)
+    assert [len(images) for images in (data.project.pool, data.project.test, data.test.images)] == [3, 1, 1]
+    assert capsys.readouterr().err == "".join(
+        f"glip-label: left out 1 images of {file} that nobody reviewed\n" for file in files
+    )
+
+
 def test_precision_is_that_of_the_test_file(folder: Path) -> None:
     data = read_data(folder, folder / "train.json", folder / "test.json")
     assert measured(data.test, [[Proposal(CATS.box, "cat", 0.9, "cat")]])[1] == pytest.approx(0.5)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backend.commands.numbers import percent
+from backend.commands.truth import read_truth
 from backend.domain.learning import PRODUCTION
 from backend.domain.records import Label
 from backend.errors import ImageError, UsageError
@@ -39,6 +40,7 @@ def command(images: Path, annotations: Path, model: str | None, project: str | N
 
     It detects as the official network does: each picture is looked at once, and an object may get several names.
     A project's model is asked with the words of the project's labelling config where a label has the category's name.
+    Images that an export marked as never reviewed are left out.
 
     AP is COCO's: the mean over overlaps from 0.50 to 0.95; AP50 is at an overlap of 0.50.
 
@@ -48,11 +50,7 @@ def command(images: Path, annotations: Path, model: str | None, project: str | N
     """
     if model is not None and project is not None:
         raise UsageError("--model and --project name two models: give one of them")
-    from integrations.coco import read_coco
-
-    dataset = read_coco(annotations)
-    if not dataset.images or not dataset.categories:
-        raise UsageError(f"{annotations} has no {'categories' if dataset.images else 'images'}: nothing to measure")
+    dataset = read_truth(annotations, "measure")
     _refuse_missing(images, dataset.images)
     from backend.chosen_model import open_detector, project_labels
     from glip_model.evaluation import evaluate_detections, read_ground_truth
@@ -61,6 +59,8 @@ def command(images: Path, annotations: Path, model: str | None, project: str | N
         truth = read_ground_truth(annotations)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    measured = {image.id for image in dataset.images}
+    truth["images"] = [row for row in truth["images"] if row["id"] in measured]
     version = model if project is None else f"{project}@{PRODUCTION}"
     detector, _ = open_detector(version, as_published=True)
     results = found_results(dataset, images, detector, project_labels(version))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backend.commands.numbers import RealRange
+from backend.commands.truth import read_truth
 from backend.domain.learning import Mode
 from backend.domain.records import Label, Picture, Proposal
 from backend.domain.review import CARDS, LABEL_STUDIO, ReviewMode
@@ -140,19 +141,15 @@ class SimulationData:
 
 
 def read_data(folder: Path, train: Path, test: Path) -> SimulationData:
-    """Read both files, and look at every image below ``folder``.
+    """Read both files, and look at every reviewed image of them below ``folder``.
 
     Raises:
         UsageError: a file is no COCO data set or is empty, they differ in their categories, or an image is in both.
         ImageError: an image is missing, damaged, or of another size than its annotations.
     """
     from backend.services.simulate import TrueProject
-    from integrations.coco import read_coco
 
-    datasets = [read_coco(train), read_coco(test)]
-    for path, dataset in zip((train, test), datasets, strict=True):
-        if not dataset.images or not dataset.categories:
-            raise UsageError(f"{path} has no {'categories' if dataset.images else 'images'}: nothing to simulate")
+    datasets = [read_truth(path, "simulate") for path in (train, test)]
     names, others = ({category.name for category in dataset.categories} for dataset in datasets)
     if names != others:
         only = ", ".join(sorted(names ^ others))

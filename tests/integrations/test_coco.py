@@ -107,6 +107,14 @@ def test_a_malformed_data_set_is_refused_naming_the_place(changes: dict[str, Any
         coco_to_dataset(document(**changes))
 
 
+@pytest.mark.parametrize("state", ["never-reviewed", "skipped"])
+def test_images_that_nobody_reviewed_are_counted_and_left_out(state: str) -> None:
+    rows = [IMAGE, {**IMAGE, "id": 2, "state": state}, {**IMAGE, "id": 3, "state": "reviewed-empty"}]
+    found = coco_to_dataset(document(images=rows, annotations=[ANNOTATION, {**ANNOTATION, "image_id": 2}]))
+    assert [(image.id, len(image.boxes)) for image in found.images] == [(1, 1), (3, 0)]
+    assert found.unreviewed == 1
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*none\.json"):
         read_coco(tmp_path / "none.json")
