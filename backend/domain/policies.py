@@ -34,12 +34,16 @@ class AnnotatorPolicy(StrEnum):
 
 
 def settle(
-    annotations: Sequence[AttributedAnnotation], policy: AnnotatorPolicy, width: int, height: int
+    annotations: Sequence[AttributedAnnotation],
+    policy: AnnotatorPolicy,
+    width: int,
+    height: int,
+    renamed: Sequence[tuple[str, str]] = (),
 ) -> Settled | None:
     """Decide on the regions of one image of ``width`` x ``height`` pixels; None where nobody reviewed it.
 
     Cancelled annotations say nothing. Under ``ground-truth`` the newest annotation counts where none is starred, and
-    the newest starred one where several are.
+    the newest starred one where several are. ``renamed`` is as in `consensus`.
     """
     reviewed = sorted((each for each in annotations if not each.annotation.cancelled), key=_moment)
     if not reviewed:
@@ -47,7 +51,7 @@ def settle(
     if policy is AnnotatorPolicy.CONSENSUS:
         # One vote for each annotator; where it is not known who annotated, one for each annotation.
         latest = {(each.annotation.annotator, _nobody(each)): each for each in reviewed}
-        return consensus([_regions(each) for each in latest.values()], width, height)
+        return consensus([_regions(each) for each in latest.values()], width, height, renamed)
     return Settled(_regions(decisive(reviewed) if policy is AnnotatorPolicy.GROUND_TRUTH else reviewed[-1]))
 
 
@@ -69,8 +73,12 @@ def _regions(attributed: AttributedAnnotation) -> tuple[SettledRegion, ...]:
     return tuple(zip(attributed.annotation.regions, attributed.provenance, strict=True))
 
 
-def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int) -> Settled:
+def consensus(
+    votes: Sequence[Sequence[SettledRegion]], width: int, height: int, renamed: Sequence[tuple[str, str]] = ()
+) -> Settled:
     """Merge the regions of several voters: what more than half of them drew, with the same labels.
+
+    Labels are compared as ``renamed`` (old name, new name) calls them; the regions keep their own.
 
     Pairs of regions with an IoU of `AGREEING_IOU` or more are joined, best first, so that no group has two regions of
     one voter. A group is represented by the one of its regions that has the highest mean IoU with the others (of the
@@ -86,14 +94,16 @@ def consensus(votes: Sequence[Sequence[SettledRegion]], width: int, height: int)
     votes = [[settled for settled in vote if _is_plausible(settled[0].value)] for vote in votes]
     boxes = [[percent_to_pixels(region.value, width, height) for region, _ in vote] for vote in votes]
     bounds = [[_bounds(box) for box in vote] for vote in boxes]
+    names = dict(renamed)
+    labels = [[{names.get(label, label) for label in region.labels} for region, _ in vote] for vote in votes]
     pairs = [
         (iou, (voter_a, a), (voter_b, b))
         for voter_b in range(len(votes))
         for voter_a in range(voter_b)
-        for a, (region_a, _) in enumerate(votes[voter_a])
-        for b, (region_b, _) in enumerate(votes[voter_b])
+        for a in range(len(votes[voter_a]))
+        for b in range(len(votes[voter_b]))
         if _meet(bounds[voter_a][a], bounds[voter_b][b])  # hardly any do, and to find out is cheap
-        and set(region_a.labels) == set(region_b.labels)
+        and labels[voter_a][a] == labels[voter_b][b]
         and (iou := rotated_iou(boxes[voter_a][a], boxes[voter_b][b])) >= AGREEING_IOU
     ]
     groups = [group for group in _grouped(pairs) if 2 * len(group) > len(votes)]

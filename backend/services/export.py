@@ -195,7 +195,7 @@ class Export:
         return self.tally.boxes.total() - self.tally.boxes["other-labels"]
 
     def _boxes(self, annotations: Sequence[AttributedAnnotation], width: int, height: int) -> tuple[DatasetBox, ...]:
-        settled = settle(annotations, self._request.policy, width, height) or Settled(())
+        settled = settle(annotations, self._request.policy, width, height, self._request.renamed) or Settled(())
         boxes = []
         for region, provenance in settled.regions:
             box = self._box(region, provenance, width, height)

@@ -83,6 +83,22 @@ def test_an_image_on_which_annotators_disagree_does_not_pass_for_empty(
     assert export.tally.boxes == left_out
 
 
+@pytest.mark.parametrize(
+    ("renamed", "written"),
+    [
+        ((("cat", "dog"),), [(2,)]),
+        ((("cat", "dog"), ("dog", "traffic light")), []),  # one after the other is not one label
+    ],
+)
+def test_annotators_agree_where_their_labels_become_one(
+    renamed: tuple[tuple[str, str], ...], written: list[tuple[int, ...]]
+) -> None:
+    cat, dog = make_annotation(make_region()), make_annotation(make_region(labels=["dog"]), number=2, annotator=2)
+    images, export = exported(make_image(1, cat, dog), policy=AnnotatorPolicy.CONSENSUS, renamed=renamed)
+    assert [box.label_ids for image in images for box in image.boxes] == written
+    assert export.tally.boxes["no-agreement"] == (0 if written else 2)
+
+
 def test_a_dispute_about_other_labels_leaves_an_image_empty_of_the_wanted_ones() -> None:
     image = make_image(1, make_annotation(make_region(x=95)), make_annotation(number=2, annotator=2))
     wanted = {"policy": AnnotatorPolicy.CONSENSUS, "labels": frozenset(["dog"])}
