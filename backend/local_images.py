@@ -70,7 +70,7 @@ def find_images(arguments: Sequence[str], outside: Path | None = None) -> list[P
 
     Args:
         arguments: what the user typed.
-        outside: a folder to leave out, such as the one drawings go to.
+        outside: a folder to leave out, also where links lead to it, such as the one drawings go to.
 
     Raises:
         UsageError: a path does not exist, a folder cannot be listed, or one of the arguments yields no image.
@@ -78,7 +78,7 @@ def find_images(arguments: Sequence[str], outside: Path | None = None) -> list[P
     found: dict[str, Path] = {}  # by absolute path, so that two ways to name a file count once
     for argument in arguments:
         named = list(_named(argument))
-        images = [path for path in named if outside is None or not _is_inside(path, outside)]
+        images = [path for path in named if outside is None or not _belongs_to(path, outside)]
         if named and not images:
             raise UsageError(
                 f"all images in {argument} lie in {outside}, where drawings go: give another folder for these"
@@ -128,6 +128,11 @@ def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
             yield from _below(path, above | {real})
         elif path.suffix.lower() in SUFFIXES:
             yield path
+
+
+def _belongs_to(path: Path, folder: Path) -> bool:
+    """Tell whether a file lies in a folder, by its name or where links lead: there a drawing would replace it."""
+    return _is_inside(path, folder) or _is_inside(Path(os.path.realpath(path)), Path(os.path.realpath(folder)))
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -64,6 +64,28 @@ def test_a_folder_left_out_that_holds_all_images_is_said_to_be_the_cause(folder:
         find_images([str(folder / "deep")], outside=folder)
 
 
+@pytest.mark.parametrize("outside", ["photos", "link"])
+@pytest.mark.parametrize("typed", ["photos", "link", "link/a.png", "lin*", "one.png"])
+def test_the_folder_left_out_is_left_out_by_whichever_link_it_is_called(
+    typed: str, outside: str, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    (tmp_path / "one.png").symlink_to(tmp_path / "photos/a.png")
+    with pytest.raises(UsageError, match="where drawings go: give another folder"):
+        find_images([str(tmp_path / typed)], outside=tmp_path / outside)
+
+
+def test_what_lies_elsewhere_behind_a_link_in_the_folder_left_out_is_left_out(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "far.jpg").touch()
+    (folder / "deep/linked").symlink_to(elsewhere)
+    assert names(find_images([str(folder)], outside=folder / "deep"), folder) == ["a.png", "b.JPG"]
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [("none.png", "no such file"), (".git/none/", "no such file"), (300 * "x" + ".png", "no such file")],
