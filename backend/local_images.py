@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from backend.domain.dataset import ImageFacts, ImageFile
@@ -95,6 +95,18 @@ def relative_names(paths: Sequence[Path]) -> list[str]:
     absolute = [os.path.abspath(path) for path in paths]
     root = os.path.commonpath([os.path.dirname(path) for path in absolute])
     return [Path(path).relative_to(root).as_posix() for path in absolute]
+
+
+def refuse_overwriting(read: Iterable[Path], written: Iterable[Path]) -> None:
+    """Find out before anything is written whether a file that is read would be lost, as where links lead to it.
+
+    Raises:
+        UsageError: one of the files to write is read.
+    """
+    places = {os.path.realpath(path) for path in read}
+    for path in written:
+        if os.path.realpath(path) in places:
+            raise UsageError(f"{path} is read, and would be overwritten: write to another place")
 
 
 def _named(argument: str) -> Iterator[Path]:

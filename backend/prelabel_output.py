@@ -100,17 +100,19 @@ def write_label_studio(outcomes: Outcomes, out: Path, target: ImageTarget, addre
     return [out]
 
 
-def draw(found: Found, name: str, folder: Path, labels: tuple[str, ...]) -> None:
-    """Draw one image's boxes into ``folder``, under its relative ``name``.
+def drawing_path(name: str, folder: Path) -> Path:
+    """Name the drawing of the image with this relative name: JPEG and PNG keep it, others get ``.jpg`` appended."""
+    path = folder / name
+    return path if path.suffix.lower() in _DRAWN_AS else path.with_name(path.name + ".jpg")
 
-    JPEG and PNG keep their names and formats; others get ``.jpg`` appended.
+
+def draw(found: Found, name: str, folder: Path, labels: tuple[str, ...]) -> None:
+    """Draw one image's boxes into ``folder``, under its relative ``name``, in the format of `drawing_path`.
 
     Raises:
         GlipLabelError: the file cannot be written.
     """
-    path = folder / name
-    if path.suffix.lower() not in _DRAWN_AS:
-        path = path.with_name(path.name + ".jpg")
+    path = drawing_path(name, folder)
     drawn = draw_proposals(found.picture, found.proposals, label_colours(labels))
     with written_aside(path) as aside:
         drawn.save(aside, _DRAWN_AS[path.suffix.lower()], quality=90)

@@ -113,6 +113,35 @@ def test_drawings_keep_names_and_folders_and_are_not_read_again(model: str, phot
     assert sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*.*")) == first
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--labels", "cat", "--draw", "drawn"], "drawn/day two/b.jpg"),
+        (["--labels", "cat", "--out", "drawn/day two/b.jpg"], "drawn/day two/b.jpg"),
+        (["--labels", "cat", "--prompts", "words.json", "--out", "words.json"], "words.json"),
+        (["--label-config", "config.results.json", "--out", "config.json"], "config.results.json"),
+    ],
+)
+def test_what_is_read_is_not_written_over_also_where_links_lead_to_it(
+    words: list[str],
+    named: str,
+    model: str,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "drawn").mkdir()
+    (photos.parent / "drawn/day two").symlink_to(photos / "day two")
+    (photos.parent / "words.json").write_text("cat=kitten")
+    (photos.parent / "config.results.json").write_text(CONFIG)
+    before = Path(named).read_bytes()
+    assert run(["prelabel", "photos", "--model", model, *words]) == 2
+    error = capsys.readouterr().err
+    assert error == f"glip-label: {named} is read, and would be overwritten: write to another place\n"
+    assert Path(named).read_bytes() == before
+
+
 def test_without_a_file_to_write_boxes_are_printed(
     model: str, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

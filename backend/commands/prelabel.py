@@ -106,6 +106,7 @@ def command(**given: Any) -> None:
     from backend.local_images import find_images
 
     images = find_images(options.paths, outside=options.draw)
+    _refuse_overwriting(options, images)
     from backend.chosen_model import open_detector
 
     detector, settings = open_detector(options.model)
@@ -246,6 +247,19 @@ def _read(file: Path) -> str:
         raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is no UTF-8 text") from error
+
+
+def _refuse_overwriting(options: Options, images: Sequence[Path]) -> None:
+    from backend.local_images import refuse_overwriting, relative_names
+    from backend.prelabel_output import drawing_path, results_path
+
+    read = [*images, *(path for path in (options.prompts, options.label_config) if path is not None)]
+    written = []
+    if options.out is not None:
+        written += [options.out, results_path(options.out)] if options.format == "coco" else [options.out]
+    if options.draw is not None:
+        written += [drawing_path(name, options.draw) for name in relative_names(images)]
+    refuse_overwriting(read, written)
 
 
 def _refuse_unwritable(folder: Path) -> None:
