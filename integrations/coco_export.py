@@ -8,7 +8,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from hashlib import sha256
 from itertools import chain, product, starmap
 from pathlib import Path
@@ -83,7 +83,9 @@ class CocoFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.close()
+        # What a full disk left in memory cannot be written now either. It goes with its files, and was told of before.
+        with suppress(OSError):
+            self._stack.close()
 
     def add(self, image: DatasetImage, content: bytes | None = None) -> None:
         """Write one image, its boxes and, if there is any, its file.

@@ -4,9 +4,7 @@ import errno
 import io
 import json
 import os
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from glip_model.finetune import CHECKPOINT, FinetuneSettings
 from glip_model.loading import load_model_folder
 from tests.fake_learning import digest_of
 from tests.fakes import FakeImages
+from tests.full_disk import largest_file
 from tests.glip_model.text import small_tokenizer
 from tests.glip_model.tiny import WORDS, noise, tiny_model, tiny_processor
 
@@ -156,17 +155,6 @@ def test_a_job_whose_checkpoint_is_of_other_settings_or_damaged_begins_anew_and_
     assert [record.getMessage() for record in caplog.records] == [
         f"{out / CHECKPOINT}: damaged, or of other settings or another base, as before an upgrade: training begins anew"
     ]
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """As on a full disk, files do not grow beyond ``size`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_is_told_with_the_folder_and_training_goes_on_once_there_is_room(tmp_path: Path) -> None:

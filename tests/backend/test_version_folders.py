@@ -9,7 +9,7 @@ import pytest
 from backend.domain.learning import JobState, TrainingJob, TrainingRequest
 from backend.errors import StorageError
 from backend.version_folders import VersionFolders
-from tests.backend.test_trainer import largest_file
+from tests.full_disk import largest_file
 
 JOB = TrainingJob(1, "7.1795423412", TrainingRequest("command"), JobState.RUNNING, datetime.now(UTC), attempts=1)
 

@@ -20,6 +20,7 @@ from backend.services.export import ExportRequest
 from integrations import coco_export
 from integrations.coco_export import CocoFolder
 from tests.datasets import EVERYTHING, LABELS, FakeProject, export_to, make_annotation, make_image, make_region
+from tests.full_disk import largest_file
 
 EMPTY = DatasetImage(1, "d/a.png", "a.png", 8, 6, None, None, ImageState.REVIEWED_EMPTY)
 
@@ -276,6 +277,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(GlipLabelError, match=r"cannot write .*file"):
         export_to(tmp_path / "file" / "out", FakeProject())
+
+
+@pytest.mark.parametrize("images", [30, 300])  # whose rows lie in memory until the end, or not
+def test_a_full_disk_is_one_error_and_the_earlier_export_stays(images: int, tmp_path: Path) -> None:
+    export_to(tmp_path, FakeProject([make_image(1, make_annotation())]))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    larger = FakeProject([make_image(number, make_annotation()) for number in range(1, images + 1)])
+    with largest_file(4096), pytest.raises(GlipLabelError, match=f"^cannot write {tmp_path}: File too large$"):
+        export_to(tmp_path, larger)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_more_boxes_than_an_image_has_ids_for_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
