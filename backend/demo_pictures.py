@@ -33,13 +33,18 @@ def write_scenes(folder: Path, count: int, seed: int = 0) -> tuple[Path, ...]:
 def copy_pictures(pictures: Sequence[Path], source: Path, files: Path) -> tuple[Path, tuple[Path, ...]]:
     """Copy pictures into a folder of their own below ``files``; those that are there and unchanged stay.
 
+    Args:
+        pictures: found below ``source`` as that was typed; each may be a link.
+        source: the user's folder.
+        files: the document root.
+
     Returns:
         The folder, and the copies in the order of ``pictures`` under their names relative to ``source``.
     """
     # The digest tells folders of one name apart.
     digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
     folder = files / f"{source.resolve().name}-{digest}"
-    copies = tuple(folder / path.resolve().relative_to(source.resolve()) for path in pictures)
+    copies = tuple(folder / path.relative_to(source) for path in pictures)
     for path, copy in zip(pictures, copies, strict=True):
         if not copy.exists() or _state(copy) != _state(path):
             copy.parent.mkdir(parents=True, exist_ok=True)

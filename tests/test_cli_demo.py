@@ -18,11 +18,12 @@ def test_the_demos_service_asks_label_studio_for_nothing_that_it_was_not_given(m
     assert settings.label_studio_url == "http://127.0.0.1:8080"
 
 
-def test_a_single_picture_is_no_folder_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("typed", "complaint"), [("a.png", "is a file"), ("*", "does not exist")])
+def test_only_a_folder_of_pictures_is_one(
+    typed: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GLIP_LABEL_HOME", str(tmp_path / "home"))
-    picture = tmp_path / "a.png"
-    picture.write_bytes(image_bytes())
-    assert run(["demo", "--images", str(picture), "--scenes", "1", "--label-studio", "/bin/false"]) == 2
-    assert "a.png' is a file" in capsys.readouterr().err
+    (tmp_path / "a.png").write_bytes(image_bytes())
+    words = ["--images", str(tmp_path / typed), "--scenes", "1", "--label-studio", "/bin/false"]
+    assert run(["demo", *words]) == 2
+    assert f"{typed}' {complaint}" in capsys.readouterr().err

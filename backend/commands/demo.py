@@ -29,7 +29,9 @@ _PORT = click.IntRange(1, 65535)
 
 @click.command()
 @click.option(
-    "--images", type=click.Path(path_type=Path, file_okay=False), help="Folder of pictures for a second project."
+    "--images",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of pictures for a second project.",
 )
 @click.option("--labels", help="Names to find in them, with commas between.  [default: those of the scenes]")
 @click.option("--scenes", type=click.IntRange(1, 500), default=24, show_default=True, help="Generated scenes.")

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from backend.demo_pictures import copy_pictures, write_scenes
 from backend.domain.records import Label
+from backend.local_images import find_images
 from integrations.label_studio.labels import parse_labeling_config
 from integrations.label_studio.sample_project import SampleProject, labeling_config
 
@@ -48,6 +51,24 @@ def test_copies_keep_their_relative_names_and_follow_changes(tmp_path: Path) -> 
     picture.write_bytes(b"changed")
     copy_pictures([picture], source, tmp_path / "files")
     assert copy.read_bytes() == b"changed"
+
+
+def test_linked_pictures_and_folders_are_copied_under_the_names_of_the_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/1.jpg").write_bytes(b"far")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/a.jpg").symlink_to(tmp_path / "store/1.jpg")
+    (tmp_path / "real/day").symlink_to(tmp_path / "store")
+    (tmp_path / "photos").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path / "store")
+    source = Path("../photos")
+
+    folder, copies = copy_pictures(find_images([str(source)]), source, tmp_path / "files")
+
+    assert [copy.relative_to(folder).as_posix() for copy in copies] == ["a.jpg", "day/1.jpg"]
+    assert [copy.read_bytes() for copy in copies if not copy.is_symlink()] == [b"far", b"far"]
 
 
 def test_folders_of_one_name_do_not_mix(tmp_path: Path) -> None:
