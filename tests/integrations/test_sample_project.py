@@ -6,9 +6,11 @@ import pytest
 
 from backend.demo_pictures import copy_pictures, write_scenes
 from backend.domain.records import Label
+from backend.errors import GlipLabelError
 from backend.local_images import find_images
 from integrations.label_studio.labels import parse_labeling_config
 from integrations.label_studio.sample_project import SampleProject, labeling_config
+from tests.full_disk import largest_file
 
 
 def test_the_labelling_config_brings_labels_prompts_and_a_prompt_field_back() -> None:
@@ -69,6 +71,27 @@ def test_linked_pictures_and_folders_are_copied_under_the_names_of_the_links(
 
     assert [copy.relative_to(folder).as_posix() for copy in copies] == ["a.jpg", "day/1.jpg"]
     assert [copy.read_bytes() for copy in copies if not copy.is_symlink()] == [b"far", b"far"]
+
+
+def test_a_picture_that_cannot_be_copied_is_one_error(tmp_path: Path) -> None:
+    source, files = tmp_path / "photos", tmp_path / "files"
+    source.mkdir()
+    gone, large = source / "gone.jpg", source / "large.jpg"
+    gone.symlink_to("nowhere.jpg")
+    large.write_bytes(bytes(8192))
+    with pytest.raises(GlipLabelError, match=rf"^cannot copy {gone} to {files}/.*: No such file or directory$"):
+        copy_pictures([gone], source, files)
+    with largest_file(4096), pytest.raises(GlipLabelError, match=rf"^cannot copy {large} to .*: File too large$"):
+        copy_pictures([large], source, files)
+    _, (copy,) = copy_pictures([large], source, files)
+    assert copy.read_bytes() == bytes(8192)
+
+
+def test_a_scene_that_cannot_be_written_is_one_error_and_drawn_the_next_time(tmp_path: Path) -> None:
+    with largest_file(4096), pytest.raises(GlipLabelError, match=r"^cannot write .*scene-001\.png: File too large$"):
+        write_scenes(tmp_path, 1)
+    (path,) = write_scenes(tmp_path, 1)
+    assert path.stat().st_size > 4096
 
 
 def test_folders_of_one_name_do_not_mix(tmp_path: Path) -> None:
