@@ -71,7 +71,7 @@ def convert_checkpoint(file: Path, out: Path, config: GlipConfig, tokenizer: Pat
         except SafetensorError as error:  # its word for what the system says, as of a full disk
             raise OSError(str(error)) from error
         processor = GlipImageProcessor() if words is None else GlipProcessor(GlipImageProcessor(), words)
-        processor.save_pretrained(aside)
+        _save_processor(processor, aside)
 
 
 def read_checkpoint(file: Path) -> dict[str, Tensor]:
@@ -118,14 +118,26 @@ def _with_memory_of_their_own(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def add_tokenizer(folder: Path, tokenizer: Path) -> None:
-    """Put the tokenizer in the folder ``tokenizer`` into a model folder that was converted without one.
+    """Put the tokenizer in the folder ``tokenizer``, whole or not at all, into a model folder converted without one.
 
     Raises:
         CheckpointError: the tokenizer is missing, damaged or of another text encoder.
         OSError: the model folder cannot be read or written.
     """
     words = read_tokenizer(tokenizer, GlipConfig.from_pretrained(folder, local_files_only=True))
-    GlipProcessor(GlipImageProcessor(), words).save_pretrained(folder)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tokenizer.") as aside:
+        _save_processor(GlipProcessor(GlipImageProcessor(), words), Path(aside))
+        for file in Path(aside).iterdir():
+            file.replace(folder / file.name)
+
+
+def _save_processor(processor: GlipProcessor | GlipImageProcessor, folder: Path) -> None:
+    try:
+        processor.save_pretrained(folder)
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise OSError(str(error)) from error  # the tokenizers' library has no word of its own for what the system says
 
 
 def read_tokenizer(folder: Path, config: GlipConfig) -> PreTrainedTokenizerBase:

@@ -14,6 +14,7 @@ import torch
 
 from backend.cli import run
 from glip_model.loading import load_model_folder
+from tests.full_disk import largest_file
 from tests.glip_model.text import small_tokenizer
 from tests.golden.cases import FOLDER, official_shapes, tiny_config, write_official_checkpoint
 
@@ -307,6 +308,30 @@ def test_the_list_tells_what_is_installed_where(home: Path, capsys: pytest.Captu
     assert rows["glip-l"]["installed"] is None
     assert run(["weights", "list"]) == 0
     assert "glip-label weights pull glip-l" in capsys.readouterr().out
+
+
+def test_a_tokenizer_that_has_no_room_is_one_line_and_pulled_again(
+    checkpoint: Path,
+    config: str,
+    tokenizer: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "no cache"))
+    folder = home / "models" / "glip-t"
+    assert convert(checkpoint, folder, "--config", config) == 0
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    pull = ["weights", "pull", "glip-t", "--tokenizer", tokenizer]
+    capsys.readouterr()
+    with largest_file(500_000):
+        assert run(pull) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"glip-label: cannot put the tokenizer into {folder}: File too large.*\n", error)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert run(pull) == 0
+    load_model_folder(folder, torch.device("cpu"))
 
 
 def test_pulling_without_a_network_says_which_file_to_put_where(

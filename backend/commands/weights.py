@@ -158,8 +158,10 @@ def _add_tokenizer(folder: Path, tokenizer: Path) -> None:
 
     try:
         add_tokenizer(folder, tokenizer)
-    except (CheckpointError, OSError) as error:
+    except CheckpointError as error:
         raise ModelError(str(error)) from error
+    except OSError as error:
+        raise ModelError(f"cannot put the tokenizer into {folder}: {error.strerror or error}") from error
 
 
 def _read_config(file: Path) -> "GlipConfig":
