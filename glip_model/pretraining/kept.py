@@ -101,9 +101,9 @@ def writing(out: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except Exception as error:
         cause = error.__context__ if isinstance(error, RuntimeError) else error  # as of ``save_checkpoint``
-        if not isinstance(cause, OSError | SafetensorError):
+        if not isinstance(cause, OSError | SafetensorError) and type(cause) is not Exception:  # of the tokenizers
             raise
         reason = getattr(cause, "strerror", None) or cause
         raise PretrainingError(f"cannot write {out}: {reason}: the same command goes on from its checkpoint") from error

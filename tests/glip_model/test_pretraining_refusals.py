@@ -19,10 +19,11 @@ import torch
 from glip_model.loading import load_model_folder
 from glip_model.modeling_glip import GlipForDetection
 from glip_model.pretraining.coco_sets import DataError, RealSet
-from glip_model.pretraining.kept import PretrainingError
+from glip_model.pretraining.kept import PretrainingError, writing
 from glip_model.pretraining.recipe import nano_config, save_model
 from glip_model.pretraining.run import pretrain
 from glip_model.pretraining.tokenizer import train_tokenizer
+from tests.full_disk import largest_file
 from tests.glip_model.test_pretraining_run import settings
 
 
@@ -75,6 +76,13 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_its_model(run: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
     assert {file.name: file.read_bytes() for file in run.iterdir() if file.name != "log.jsonl"} == before
     load_model_folder(run, torch.device("cpu"))
+
+
+def test_a_full_disk_under_the_tokenizer_is_named(tmp_path: Path) -> None:
+    words = train_tokenizer([]).backend_tokenizer
+    refused = pytest.raises(PretrainingError, match=rf"^cannot write {tmp_path}: File too large")
+    with largest_file(1024), refused, writing(tmp_path):
+        words.save(str(tmp_path / "tokenizer.json"))
 
 
 def test_a_full_disk_under_the_log_is_named(tmp_path: Path) -> None:
