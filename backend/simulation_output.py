@@ -1,6 +1,7 @@
 """Figures of simulated projects for people: lines of text, and curves."""
 
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 from backend.analysis.simulated_project import STRICT_IOU, Strategy
@@ -136,8 +137,10 @@ def draw(figures: SimulationReport, path: Path) -> None:
         )
     panels[-1].set(xlabel="images reviewed before", ylabel="AP50 on the test images", ylim=(0, 100), title="precision")
     panels[-1].legend()
+    rendered = BytesIO()  # closing a file of its own on a full disk, matplotlib's writer of PDF raises AttributeError
+    picture.savefig(rendered, format=path.suffix[1:].lower(), dpi=110)
     try:
-        picture.savefig(path, dpi=110)
+        path.write_bytes(rendered.getvalue())
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
 

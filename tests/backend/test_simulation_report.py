@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,9 @@ from backend.domain.geometry import Box
 from backend.domain.learning import Ruling
 from backend.domain.review import CARDS, slow
 from backend.domain.training_data import LabelledBox
-from backend.simulation_output import table
+from backend.errors import StorageError
+from backend.simulation_output import draw, table
+from tests.full_disk import largest_file
 
 LEARNED, HALF = Display(CARDS), Display(CARDS, 0.5)
 SLOW, SLOW_HALF = Display(slow(CARDS)), Display(slow(CARDS), 0.5)
@@ -165,3 +168,12 @@ def test_the_table_tells_every_way_of_working_and_what_hindsight_would_have_chos
     ]
     assert "30.0 (" in lines[5]
     assert any(line.startswith("choosing images saves 2 s") for line in lines)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf", "PDF"])
+def test_curves_that_have_no_room_are_one_error(ending: str, tmp_path: Path) -> None:
+    file = tmp_path / f"saved.{ending}"
+    with largest_file(1024), pytest.raises(StorageError, match=rf"^{file}: cannot be written \(File too large\)$"):
+        draw(two_strategies(), file)
+    draw(two_strategies(), file)
+    assert file.stat().st_size > 1024
