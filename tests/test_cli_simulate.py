@@ -140,6 +140,19 @@ def test_curves_that_cannot_be_drawn_are_refused_before_any_work(
     assert 'pip install "glip-label[plot]"' in capsys.readouterr().err
 
 
+def test_curves_are_not_drawn_over_an_image_also_where_a_link_leads_to_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "saved.png").symlink_to("a.png")
+    before = (folder / "a.png").read_bytes()
+    tiny_model().save_pretrained(folder / "tiny")
+    tiny_processor().save_pretrained(folder / "tiny")
+    words = ["--model", str(folder / "tiny"), "--strategy", "zero-shot", "--seeds", "1"]
+    assert simulate(folder, *words, "--plot", str(folder / "saved.png")) == 2
+    assert capsys.readouterr().err.endswith("saved.png is read, and would be overwritten: write to another place\n")
+    assert (folder / "a.png").read_bytes() == before
+
+
 def test_figures_outlive_a_picture_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_model().save_pretrained(folder / "tiny")
     tiny_processor().save_pretrained(folder / "tiny")

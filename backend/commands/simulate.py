@@ -110,10 +110,13 @@ def command(  # one argument per option
         refuse_undrawable(plot)
     chosen = tuple(dict.fromkeys(strategies)) or STRATEGIES
     from backend.analysis.simulation_report import report
+    from backend.local_images import refuse_overwriting
     from backend.services.simulate import Simulation, SimulationSettings
     from backend.version_folders import make_folder
 
     data = read_data(images, train, test)
+    if plot is not None:
+        refuse_overwriting([train, test, *data.files.values()], [plot])
     settings = SimulationSettings(
         batch=batch,
         rounds=rounds,
