@@ -153,6 +153,15 @@ def test_curves_are_not_drawn_over_an_image_also_where_a_link_leads_to_it(
     assert (folder / "a.png").read_bytes() == before
 
 
+def test_a_disk_without_room_for_a_passing_folder_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "gone"))
+    assert simulate(folder) == 1
+    error = capsys.readouterr().err
+    assert error == "glip-label: what is trained has no folder (No such file or directory): name one with --work\n"
+
+
 def test_figures_outlive_a_picture_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_model().save_pretrained(folder / "tiny")
     tiny_processor().save_pretrained(folder / "tiny")

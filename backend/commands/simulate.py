@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from backend.domain.learning import Mode
 from backend.domain.records import Label, Picture, Proposal
 from backend.domain.review import CARDS, LABEL_STUDIO, ReviewMode
 from backend.domain.training_data import LabelledBox
-from backend.errors import UsageError
+from backend.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from backend.analysis.simulated_project import Round
@@ -112,7 +112,6 @@ def command(  # one argument per option
     from backend.analysis.simulation_report import report
     from backend.local_images import refuse_overwriting
     from backend.services.simulate import Simulation, SimulationSettings
-    from backend.version_folders import make_folder
 
     data = read_data(images, train, test)
     if plot is not None:
@@ -124,14 +123,34 @@ def command(  # one argument per option
         minutes=minutes,
         costs=CARDS if review == ReviewMode.CARDS else LABEL_STUDIO,
     )
-    with nullcontext(work) if work else TemporaryDirectory(prefix="glip-label-") as folder:
-        make_folder(Path(folder))
-        simulation = Simulation(data.project, build_tools(model, data, Path(folder)), settings)
+    with _work_folder(work) as folder:
+        simulation = Simulation(data.project, build_tools(model, data, folder), settings)
         figures = report(list(_followed(simulation, chosen, seeds)))
     # First, as a picture may be one that cannot be written, and the figures took hours.
     click.echo(json.dumps(figures.to_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(table(figures)))
     if plot is not None:
         draw(figures, plot)
+
+
+@contextmanager
+def _work_folder(kept: Path | None) -> Iterator[Path]:
+    """Give the folder for what is trained, or one that goes with the command.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    from backend.version_folders import make_folder
+
+    if kept is not None:
+        make_folder(kept)
+        yield kept
+        return
+    try:
+        passing = TemporaryDirectory(prefix="glip-label-")
+    except OSError as error:
+        raise StorageError(f"what is trained has no folder ({error.strerror}): name one with --work") from error
+    with passing as name:
+        yield Path(name)
 
 
 @dataclass(frozen=True, slots=True)
