@@ -1,8 +1,10 @@
 """The command ``glip-label``: finds sub-commands lazily and turns every error into one line and an exit code."""
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from keyword import iskeyword
 
 import click
@@ -10,6 +12,7 @@ import click
 from backend.errors import GlipLabelError
 
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Each command lives in backend/commands/NAME.py (NAME_.py where Python needs the word itself). The lines stand here so
 # that `--help` imports none of them.
@@ -97,7 +100,18 @@ def _complain(message: str, exit_code: int) -> int:
 
 def main() -> None:
     """Entry point of the installed command."""
-    sys.exit(run())
+    try:
+        exit_code = run()
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (*_NO_ROOM, errno.EPIPE):
+            raise
+        with suppress(OSError):
+            sys.stdout.close()  # or Python tries once more at its end
+        exit_code = 1
+        if error.errno != errno.EPIPE:  # whoever closed a pipe, as `head` does, saw enough
+            _complain(f"cannot write {error.filename or 'what is printed'}: {error.strerror}", exit_code)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

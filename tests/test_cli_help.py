@@ -1,5 +1,6 @@
 """The command's face: every sub-command is listed and explained, at once."""
 
+import os
 import re
 import subprocess
 import sys
@@ -72,6 +73,20 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert error.startswith(complaint)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_what_is_printed_is_one_line(unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        finished = subprocess.run(
+            [sys.executable, "-m", "backend.cli", "weights", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            text=True,
+        )
+    line = "glip-label: cannot write what is printed: No space left on device\n"
+    assert (finished.returncode, finished.stderr) == (1, line)
 
 
 def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
