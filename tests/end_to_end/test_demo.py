@@ -132,7 +132,7 @@ def test_the_next_demo_finds_the_projects_of_the_first(first_run: FirstRun) -> N
     ("arguments", "line"),
     [
         (("--label-studio", "/no/such/label-studio"), "no Label Studio at /no/such/label-studio"),
-        (("--images", "/no/such/folder"), "no such file or folder: /no/such/folder"),
+        (("--images", "/no/such/folder"), "Directory '/no/such/folder' does not exist"),
         (("--images", ".", "--labels", ""), "no labels"),
     ],
 )
