@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from backend.analysis.bootstrap import RESAMPLES, image_counts
+from backend.analysis.bootstrap import RESAMPLES, resampled_sums
 from backend.analysis.expected_seconds import Expectation
 from backend.analysis.overlap import Floats
 from backend.domain.calibration import Calibration
@@ -169,7 +169,7 @@ def choosing_pays(rounds: Sequence[RoundGains], seed: int = 0) -> bool:
     last = [gains for gains in rounds if gains.chosen][-2:]
     if len(last) < 2 or not drawn[:, 1].sum() > 0:
         return True
-    resampled = image_counts(len(drawn), RESAMPLES, np.random.default_rng(seed)) @ drawn  # (B, 2)
+    resampled = resampled_sums(drawn, RESAMPLES, np.random.default_rng(seed))  # (B, 2)
     rates = resampled[:, 0] / np.where(resampled[:, 1] > 0, resampled[:, 1], 1.0)
     bound = float(np.quantile(rates, 0.95))
     return any(sum(gain for gain, _ in each.chosen) > bound * sum(spent for _, spent in each.chosen) for each in last)

@@ -93,10 +93,10 @@ def _bounds(value: Mapping[str, object]) -> PercentBox | None:
     radii = [optional_number(value.get(radius)) for radius in ("radiusX", "radiusY")]
     points = value.get("points")
     if None not in sides:
-        x, y, width, height = (side or 0.0 for side in sides)
+        x, y, width, height = (each or 0.0 for each in sides)
         return PercentBox(x, y, width, height, optional_number(value.get("rotation")) or 0.0)
     if None not in (*sides[:2], *radii) and not value.get("rotation"):
-        x, y, across, down = (number or 0.0 for number in (*sides[:2], *radii))
+        x, y, across, down = (each or 0.0 for each in (*sides[:2], *radii))
         return PercentBox(x - across, y - down, 2 * across, 2 * down)
     if isinstance(points, list) and points and all(_is_point(point) for point in points):
         left, top = (min(point[axis] for point in points) for axis in (0, 1))
