@@ -26,6 +26,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no cache"))
+
+
+@pytest.fixture
 def tokenizer(tmp_path: Path) -> str:
     folder = tmp_path / "tokenizer"
     folder.mkdir()
@@ -119,16 +125,14 @@ def test_a_checkpoint_whose_records_name_what_it_does_not_hold_is_one_line(
     assert "not a PyTorch checkpoint of plain weights, or a damaged one" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_hub")
 def test_without_a_tokenizer_the_weights_are_converted_and_one_line_says_what_is_missing(
     checkpoint: Path,
     config: str,
     tokenizer: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no cache"))
     out = tmp_path / "out"
     assert convert(checkpoint, out, "--config", config) == 0
     (line,) = capsys.readouterr().err.splitlines()
@@ -310,16 +314,14 @@ def test_the_list_tells_what_is_installed_where(home: Path, capsys: pytest.Captu
     assert "glip-label weights pull glip-l" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_hub")
 def test_a_tokenizer_that_has_no_room_is_one_line_and_pulled_again(
     checkpoint: Path,
     config: str,
     tokenizer: str,
     home: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "no cache"))
     folder = home / "models" / "glip-t"
     assert convert(checkpoint, folder, "--config", config) == 0
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -334,10 +336,8 @@ def test_a_tokenizer_that_has_no_room_is_one_line_and_pulled_again(
     load_model_folder(folder, torch.device("cpu"))
 
 
-def test_pulling_without_a_network_says_which_file_to_put_where(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+@pytest.mark.usefixtures("no_hub")
+def test_pulling_without_a_network_says_which_file_to_put_where(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["weights", "pull", "glip-t"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     file = "glip_tiny_model_o365_goldg_cc_sbu.pth"
